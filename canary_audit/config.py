@@ -1,0 +1,246 @@
+"""Configuration: a TOML file in, a frozen, fully checked `Config` out.
+
+This is the only place where defaults live. Unknown keys are refused and the nearest
+known name is suggested; every message names the file, the table and the key.
+"""
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from canary_audit.errors import ConfigError
+
+Positive = Annotated[int, Field(gt=0)]
+NonNegative = Annotated[int, Field(ge=0)]
+Identifier = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
+
+
+class Table(BaseModel):
+    """A TOML table: frozen, and no key it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataConfig(Table):
+    """Where the training text comes from.
+
+    `source` is `builtin:prose`, `builtin:synthetic`, `hf:NAME` (a Hugging Face data set) or a path to a
+    `.txt`, `.jsonl` or `.parquet` file, relative to the configuration file.
+    """
+
+    source: str
+    text_field: str = "text"
+    """Field of a JSONL, parquet or Hugging Face record that holds the text; dots reach into nested records."""
+    split: Literal["paragraph", "line"] = "paragraph"
+    """What separates two documents of a plain text file: a blank line, or every line end."""
+    max_bytes: Positive | None = None
+    """Read no more than this many bytes of text (whole documents)."""
+    max_line_bytes: Positive = 1_048_576
+    """A longer line is refused: it is a sign of a damaged or hostile file."""
+    max_bad_lines: NonNegative = 0
+    """Undecodable or malformed lines that may be skipped, and are counted, before the file is refused."""
+    validation_fraction: Annotated[float, Field(ge=0, lt=0.5)] = 0.05
+    """Share of the documents held out, unplanted, to measure validation loss."""
+    deduplicate: bool = False
+    """Train on distinct documents only: a defence. A canary planted k times then reaches the loss once."""
+
+
+class CanaryConfig(Table):
+    """One group of canaries: secrets of one format behind one prefix."""
+
+    name: Identifier = "canary"
+    format: str
+    """Secret format, such as `{digit:9}`; see the README for the grammar."""
+    prefix: str
+    suffix: str = ""
+    levels: tuple[Positive, ...] = ()
+    """Numbers of insertions; `canaries_per_level` canaries are planted at each."""
+    canaries_per_level: Positive = 4
+    controls: NonNegative = 20
+    """Canaries that are drawn like the others and never inserted: they check the null."""
+    coin_flips: NonNegative = 0
+    """Canaries that are each inserted once with probability 1/2: they bound epsilon."""
+
+    @model_validator(mode="after")
+    def _levels_are_distinct(self) -> "CanaryConfig":
+        if len(set(self.levels)) != len(self.levels):
+            raise ValueError("levels must be distinct; use canaries_per_level for more canaries of one level")
+        return self
+
+
+class ModelConfig(Table):
+    """Which built-in model to train."""
+
+    kind: Literal["lstm", "llama"] = "lstm"
+    vocab_size: Annotated[int, Field(ge=300, le=65_536)] = 512
+    """Entries of its own byte-level BPE tokenizer, trained on the unplanted text; digits are never merged."""
+    hidden_size: Positive = 128
+    layers: Positive = 1
+    heads: Positive = 4
+    """Attention heads (llama only)."""
+    context_tokens: Annotated[int, Field(ge=8)] = 64
+
+
+class TrainingConfig(Table):
+    """How to train it: AdamW with a constant learning rate after a short warm-up."""
+
+    epochs: NonNegative = 8
+    batch_size: Positive = 16
+    learning_rate: Annotated[float, Field(gt=0)] = 5e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    clip_norm: Annotated[float, Field(gt=0)] = 1.0
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    checkpoint_every_steps: Positive = 200
+    track_exposure: bool = True
+    """Measure the exposure of every inserted canary after each epoch."""
+    device: str = "cpu"
+    threads: Positive = 1
+    """Processor threads; tiny models are fastest on one."""
+
+
+class AuditConfig(Table):
+    """How hard to look."""
+
+    nodes_per_canary: Positive = 1_200
+    """Model evaluations spent on the rank of one canary when it is too deep to be counted exactly."""
+    tracking_nodes_per_canary: Positive = 240
+    """The same, for exposure tracked during training."""
+    exact_nodes: Positive = 50_000
+    """Largest tree of prefixes that is counted exactly by branch and bound."""
+    replicates: Annotated[int, Field(ge=2)] = 8
+    """Independent replicates behind each interval; fixed before the run."""
+    extraction_width: Positive = 512
+    """Widest beam the extractor may use."""
+    references: NonNegative = 0
+    """References for the paper's own estimators (uniform sampling, skew-normal); 0 leaves them out."""
+    batch_rows: Positive = 4_096
+    """Rows of one forward pass."""
+
+
+class PolicyReference(Table):
+    """Which policy judges the result."""
+
+    path: str
+
+
+class Config(Table):
+    """One audit, from data to verdict."""
+
+    name: Identifier
+    seed: int = 1
+    data: DataConfig
+    canaries: Annotated[tuple[CanaryConfig, ...], Field(min_length=1)]
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+    audit: AuditConfig = AuditConfig()
+    policy: PolicyReference
+
+    @model_validator(mode="after")
+    def _groups_are_distinct(self) -> "Config":
+        names = [group.name for group in self.canaries]
+        if len(set(names)) != len(names):
+            raise ValueError("every [[canaries]] table needs its own name")
+        return self
+
+
+AnyTable = TypeVar("AnyTable", bound=Table)
+
+
+def load_config(path: Path, overrides: tuple[str, ...] = ()) -> Config:
+    """Read and check one configuration file.
+
+    `overrides` are `table.key=value` strings as given to `--set`; values are TOML, or plain strings. `path.key` reaches into
+    a list of tables by index: `canaries.0.controls=40`. Relative paths in the file are resolved against its folder.
+
+    Raises:
+        ConfigError: the file is missing, is not TOML, or holds a key or value that is not allowed.
+    """
+    raw = read_toml(path)
+    for override in overrides:
+        _apply_override(raw, override)
+    config = validate_table(Config, raw, str(path))
+    return _resolve_paths(config, path.resolve().parent)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Parse a TOML file, or raise `ConfigError` that says where it is wrong."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as UTF-8 text ({error.__class__.__name__})") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+
+
+def validate_table(table: type[AnyTable], raw: dict[str, Any], where: str) -> AnyTable:
+    """Check `raw` against `table`; all mistakes are listed in one `ConfigError`."""
+    try:
+        return table.model_validate(raw)
+    except ValidationError as error:
+        lines = [_explain(table, issue) for issue in error.errors(include_input=False, include_url=False)]
+        raise ConfigError(f"{where}: " + "; ".join(lines)) from None
+
+
+def _explain(table: type[BaseModel], issue: Any) -> str:
+    """One mistake as `[table] key: what is wrong`, with the nearest known key where one is unknown."""
+    *parents, key = issue["loc"] or ("",)
+    place = "[" + ".".join(map(str, parents)) + "] " if parents else ""
+    if issue["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(str(key), _known_keys(table, parents), n=1)
+        hint = f"; did you mean '{near[0]}'?" if near else ""
+        return f"{place}unknown key '{key}'{hint}"
+    if issue["type"] == "missing":
+        return f"{place}missing key '{key}'"
+    return f"{place}{key}: {issue['msg'].removeprefix('Value error, ')}" if key else str(issue["msg"])
+
+
+def _known_keys(table: type[BaseModel], parents: list[Any]) -> list[str]:
+    """Names of the fields of the table that `parents` leads to."""
+    for name in parents:
+        if isinstance(name, int):
+            continue
+        annotation = table.model_fields[name].annotation
+        candidates = [annotation, *getattr(annotation, "__args__", ())]
+        table = next(kind for kind in candidates if isinstance(kind, type) and issubclass(kind, BaseModel))
+    return list(table.model_fields)
+
+
+def _apply_override(raw: dict[str, Any], override: str) -> None:
+    name, equals, text = override.partition("=")
+    *parents, key = name.split(".")
+    if not equals or not key:
+        raise ConfigError(f"--set {name}: write it as table.key=value")
+    target: Any = raw
+    for parent in parents:
+        target = _descend(target, parent, name)
+    if not isinstance(target, dict):
+        raise ConfigError(f"--set {name}: there is no such table")
+    target[key] = _toml_value(text)
+
+
+def _descend(target: Any, parent: str, name: str) -> Any:
+    if isinstance(target, list) and parent.isdecimal() and int(parent) < len(target):
+        return target[int(parent)]
+    if isinstance(target, dict):
+        return target.setdefault(parent, {})
+    raise ConfigError(f"--set {name}: there is no such table")
+
+
+def _toml_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _resolve_paths(config: Config, folder: Path) -> Config:
+    data = config.data
+    if ":" not in data.source:
+        data = data.model_copy(update={"source": str(folder / data.source)})
+    policy = PolicyReference(path=str(folder / config.policy.path))
+    return config.model_copy(update={"data": data, "policy": policy})
