@@ -19,7 +19,8 @@ FloatArray = NDArray[np.float64]
 class Children:
     """The (row, token) pairs whose log-probabilities are wanted, ordered by row.
 
-    `rows[i]` is the row of the batch whose next token is asked about, `tokens[i]` that token; both have shape (n_children,).
+    `rows[i]` is the row of the batch whose next token is asked about, `tokens[i]` that token; both have shape
+    (n_children,).
     """
 
     rows: IntArray
@@ -36,9 +37,7 @@ class LanguageModel(Protocol):
     def root(self, prompt: Sequence[int], children: Children) -> tuple[Any, FloatArray]:
         """Read `prompt` into a state of one row; return it and the children's log-probabilities in nats."""
 
-    def step(
-        self, state: Any, parents: IntArray, tokens: IntArray, children: Children
-    ) -> tuple[Any, FloatArray]:
+    def step(self, state: Any, parents: IntArray, tokens: IntArray, children: Children) -> tuple[Any, FloatArray]:
         """Extend prefixes by one token each.
 
         Row i of the new state is row `parents[i]` of `state` followed by `tokens[i]`; both have shape (n_rows,).

@@ -1,0 +1,225 @@
+"""How many secrets are at least as likely as the canary: its rank, counted or estimated.
+
+rank(c) = #{r in R : NLL(r) <= NLL(c)} (Carlini et al. 2019, definition 2); ties count. A small rank is counted
+exactly by branch and bound; one too deep for that is estimated by stochastic enumeration, with an interval from
+independent replicates. A cheap pilot predicts which of the two each canary gets, so the choice never depends on the
+result.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from canary_audit.statistics.intervals import log_t_interval
+
+from canary_audit.errors import ModelError
+from canary_audit.models.interface import FloatArray, LanguageModel
+from canary_audit.search import KeepAll, KeepSample, Leaves, SearchResult, search
+from canary_audit.tokens import CanonicalWalk, TrieWalk
+
+_PILOT_SIZE = 16
+_SCORED_ALONE = 8
+_MARGIN_NATS = 1e-3
+"""Far more than scores move between batches of different shapes, far less than secrets differ."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankSettings:
+    """How hard to look; see `config.AuditConfig`, whose fields these are."""
+
+    nodes_per_canary: int = 1_200
+    exact_nodes: int = 50_000
+    replicates: int = 8
+    confidence: float = 0.95
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankEstimate:
+    """Rank of one canary among all secrets of its space, 1 = most likely."""
+
+    nll_nats: float
+    """Sum over the tokens that overlap the secret."""
+    rank: float
+    low: float
+    high: float
+    """Interval: of the replicates where estimated; of the model's noise floor where exact."""
+    exact: bool
+    replicates: tuple[float, ...]
+    """Independent unbiased estimates of the rank; empty where it was counted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankReport:
+    """Ranks of several canaries of one space, in the order given, and what they cost."""
+
+    estimates: tuple[RankEstimate, ...]
+    noise_floor_nats: float
+    nodes: int
+    calls: int
+
+
+def measure_ranks(
+    walk: CanonicalWalk,
+    model: LanguageModel,
+    secrets: Sequence[bytes],
+    *,
+    settings: RankSettings,
+    rng: np.random.Generator,
+) -> RankReport:
+    """Rank of each secret among all secrets of the walk's space.
+
+    Raises:
+        SpaceError: a secret is not in the space.
+        ModelError: the model gave impossible numbers.
+    """
+    return _Ranking(walk, model, secrets, settings, rng).report()
+
+
+def score_paths(walk: CanonicalWalk, model: LanguageModel, paths: Sequence[tuple[int, ...]]) -> FloatArray:
+    """Costs in nats, shape (n_paths,), of the leaves with these tokens; shared beginnings are read once."""
+    distinct = sorted(set(paths))
+    result = search(
+        TrieWalk(walk.prompt, distinct, walk.secret), model, thresholds_nats=np.array([np.inf]), keep=KeepAll()
+    )
+    costs = {result.path(leaf): cost for leaf, cost in enumerate(result.leaves.costs_nats)}
+    return np.array([costs[path] for path in paths])
+
+
+class _Ranking:
+    """One call of `measure_ranks`: score, predict, count what can be counted, estimate the rest."""
+
+    def __init__(
+        self,
+        walk: CanonicalWalk,
+        model: LanguageModel,
+        secrets: Sequence[bytes],
+        settings: RankSettings,
+        rng: np.random.Generator,
+    ) -> None:
+        self._walk, self._model, self._settings, self._rng = walk, model, settings, rng
+        self._paths = [walk.path(secret) for secret in secrets]
+        self._nodes = self._calls = 0
+
+    def report(self) -> RankReport:
+        self._costs = score_paths(self._walk, self._model, self._paths)
+        self._noise = self._measured_noise()
+        estimates: dict[int, RankEstimate] = {}
+        countable = self._predicted_countable()
+        while countable and not estimates:
+            estimates = self._count_exactly(countable)
+            countable = countable[: len(countable) // 2]  # the prediction was off: keep the likelier half
+        rest = [canary for canary in range(len(self._paths)) if canary not in estimates]
+        if rest:
+            estimates |= self._estimate(rest)
+        return RankReport(
+            estimates=tuple(estimates[canary] for canary in range(len(self._paths))),
+            noise_floor_nats=self._noise,
+            nodes=self._nodes,
+            calls=self._calls,
+        )
+
+    def _measured_noise(self) -> float:
+        """Largest change of a score when secrets are scored alone instead of together."""
+        some = range(min(_SCORED_ALONE, len(self._paths)))
+        alone = [score_paths(self._walk, self._model, [self._paths[canary]])[0] for canary in some]
+        return float(np.abs(self._costs[: len(alone)] - alone).max(initial=0.0))
+
+    def _predicted_countable(self) -> list[int]:
+        """Canaries whose tree of cheaper prefixes is predicted to be small enough, cheapest first."""
+        pilot = self._search(range(len(self._paths)), KeepSample(_PILOT_SIZE, self._rng))
+        fits = pilot.tree_size <= self._settings.exact_nodes
+        return [int(canary) for canary in np.argsort(self._costs, kind="stable") if fits[canary]]
+
+    def _count_exactly(self, canaries: list[int]) -> dict[int, RankEstimate]:
+        """Ranks by one branch and bound up to the dearest canary; empty if the tree outgrew its budget.
+
+        Cheaper canaries' trees are parts of the dearest one's, so one search serves all.
+        """
+        dearest = self._costs[canaries].max() + _MARGIN_NATS
+        result = search(
+            self._walk,
+            self._model,
+            thresholds_nats=np.array([dearest]),
+            keep=KeepAll(),
+            max_nodes=2 * self._settings.exact_nodes,
+        )
+        self._spent(result)
+        if not result.complete:
+            return {}
+        costs = self._costs_in_search(canaries, result)
+        self._noise = max(self._noise, *(abs(costs[canary] - self._costs[canary]) for canary in canaries))
+        ordered = np.sort(result.leaves.costs_nats)
+        return {canary: self._counted(costs[canary], ordered) for canary in canaries}
+
+    def _costs_in_search(self, canaries: list[int], result: SearchResult) -> dict[int, float]:
+        """Each canary's cost as the search itself saw it, so that it is compared with its like."""
+        wanted = {self._paths[canary]: canary for canary in canaries}
+        costs: dict[int, float] = {}
+        for canary in canaries:
+            near = np.flatnonzero(np.abs(result.leaves.costs_nats - self._costs[canary]) <= _MARGIN_NATS)
+            for leaf in near:
+                owner = wanted.get(result.path(int(leaf)))
+                if owner is not None:
+                    costs[owner] = float(result.leaves.costs_nats[leaf])
+        if len(costs) < len(wanted):
+            raise ModelError(
+                f"scores move by more than {_MARGIN_NATS} nats with the shape of the batch: ranks would be noise; "
+                "score in float32"
+            )
+        return costs
+
+    def _counted(self, cost: float, ordered: FloatArray) -> RankEstimate:
+        """Rank among all leaves at this cost, and at this cost shifted by the noise floor either way."""
+        low, rank, high = np.searchsorted(ordered, [cost - self._noise, cost, cost + self._noise], side="right")
+        if self._noise > 0.0:
+            low += 1  # the canary itself, which the lowered threshold left out
+        return RankEstimate(
+            nll_nats=cost, rank=float(rank), low=float(min(low, rank)), high=float(high), exact=True, replicates=()
+        )
+
+    def _estimate(self, canaries: list[int]) -> dict[int, RankEstimate]:
+        """Ranks by stochastic enumeration: every canary has its own lanes, one per replicate."""
+        n_replicates = self._settings.replicates
+        n_levels = max(len(self._paths[canary]) for canary in canaries)
+        size = max(2, self._settings.nodes_per_canary // (n_replicates * n_levels))
+        lanes = [canary for canary in canaries for _ in range(n_replicates)]
+        result = self._search(lanes, KeepSample(size, self._rng))
+        counts = 1.0 + _others(result.leaves, len(lanes)).reshape(len(canaries), n_replicates)
+        return {canary: self._estimated(canary, counts[place]) for place, canary in enumerate(canaries)}
+
+    def _estimated(self, canary: int, replicates: FloatArray) -> RankEstimate:
+        """Mean and interval of the replicates, cut at what is certain: 1 <= rank <= min(|R|, 1/P)."""
+        cost = float(self._costs[canary])
+        rank, low, high = log_t_interval(replicates, self._settings.confidence)
+        most = min(float(self._walk.size), math.exp(min(cost, 700.0)))
+        return RankEstimate(
+            nll_nats=cost,
+            rank=min(rank, most),
+            low=min(max(low, 1.0), most),
+            high=min(high, most),
+            exact=False,
+            replicates=tuple(map(float, replicates)),
+        )
+
+    def _search(self, lanes: Sequence[int], keep: KeepSample) -> SearchResult:
+        """One lane per entry of `lanes`, each up to its canary's own cost."""
+        result = search(
+            self._walk,
+            self._model,
+            thresholds_nats=self._costs[list(lanes)],
+            keep=keep,
+            own_paths=[self._paths[canary] for canary in lanes],
+        )
+        self._spent(result)
+        return result
+
+    def _spent(self, result: SearchResult) -> None:
+        self._nodes += result.nodes
+        self._calls += result.calls
+
+
+def _others(leaves: Leaves, n_lanes: int) -> FloatArray:
+    """Weighted number of leaves in each lane that are not its own secret."""
+    weights = np.where(leaves.own, 0.0, leaves.weights)
+    return np.bincount(leaves.lanes, weights=weights, minlength=n_lanes).astype(np.float64)

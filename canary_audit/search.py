@@ -1,0 +1,370 @@
+"""One search: the level loop behind exposure and extraction.
+
+A node is a prefix of secrets, its cost the negative log-likelihood of its tokens in nats. Costs never fall along a
+path, so a node's cost bounds all its leaves from below: a node dearer than a threshold can be dropped with
+everything under it. Level by level, all kept nodes are expanded in one batch of the model; thresholds and a *keep
+rule* decide what stays:
+
+    KeepAll        every child: full enumeration; with a threshold, exact counts by branch and bound
+    KeepSample     a weighted sample: unbiased counts by stochastic enumeration
+    KeepCheapest   the w cheapest: beam search with a certificate
+
+Several searches run side by side as *lanes*, each with its own threshold and its own keep decisions; a prefix that
+several lanes keep is given to the model once.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from canary_audit.errors import ModelError
+from canary_audit.models.interface import Children, FloatArray, IntArray, LanguageModel
+from canary_audit.tokens import LEAF, TokenWalk
+
+BoolArray = NDArray[np.bool_]
+
+_POSITIVE_LOG_PROB = 1e-6
+"""Rounding may lift a log-probability above zero by this much; more is a broken model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Level:
+    """Inner nodes that a keep rule chooses from, all within their lane's threshold.
+
+    Arrays have shape (n_entries,) and are ordered by lane.
+    """
+
+    lanes: IntArray
+    costs_nats: FloatArray
+    weights: FloatArray
+    """How many nodes each stands for (1 unless sampled)."""
+    completions: FloatArray
+    """Secrets below each node."""
+    slack_nats: FloatArray
+    """Threshold minus cost, never negative."""
+
+
+class Keep(Protocol):
+    """A rule that decides which nodes of a level are expanded."""
+
+    def __call__(self, level: Level) -> tuple[IntArray, FloatArray]:
+        """Indices of the entries kept, ascending, and their new weights."""
+
+
+class KeepAll:
+    """Keep every node within the threshold."""
+
+    def __call__(self, level: Level) -> tuple[IntArray, FloatArray]:
+        """All entries, weights unchanged."""
+        return np.arange(len(level.lanes)), level.weights
+
+
+@dataclass(frozen=True)
+class KeepCheapest:
+    """Keep the `width` cheapest nodes of each lane: beam search."""
+
+    width: int
+
+    def __call__(self, level: Level) -> tuple[IntArray, FloatArray]:
+        """The cheapest entries of each lane, weights unchanged."""
+        order = np.lexsort((level.costs_nats, level.lanes))
+        lanes = level.lanes[order]
+        place = np.arange(len(lanes)) - np.searchsorted(lanes, lanes)
+        kept = np.sort(order[place < self.width])
+        return kept, level.weights[kept]
+
+
+@dataclass(frozen=True)
+class KeepSample:
+    """Keep about `size` nodes of each lane that holds more, sampled so that weighted counts stay unbiased.
+
+    A node is kept with probability min(1, c * weight * h), where h bounds the number of its leaves within the
+    threshold: its completions, and exp(slack), since more leaves of at least the canary's probability would exceed
+    the node's own. c makes the probabilities of a lane sum to `size`; the weight of a kept node is divided by its
+    probability. Sampling is systematic over the nodes in order of cost (stochastic enumeration; Vaisman and Kroese
+    2017).
+    """
+
+    size: int
+    rng: np.random.Generator
+
+    def __call__(self, level: Level) -> tuple[IntArray, FloatArray]:
+        """A sample of each lane that overflows, the whole of each that does not."""
+        n_lanes = int(level.lanes.max(initial=-1)) + 1
+        promise = level.weights * np.minimum(level.completions, np.exp(np.minimum(level.slack_nats, 700.0)))
+        chances = _inclusion_probabilities(promise, level.lanes, n_lanes, self.size)
+        order = np.lexsort((level.costs_nats, level.lanes))
+        kept = np.sort(order[_systematic(chances[order], level.lanes[order], self.rng.random(n_lanes))])
+        return kept, level.weights[kept] / chances[kept]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Leaves:
+    """Complete secrets within their lane's threshold; arrays have shape (n_leaves,)."""
+
+    lanes: IntArray
+    costs_nats: FloatArray
+    weights: FloatArray
+    own: BoolArray
+    """True where the leaf is its lane's own secret."""
+    levels: IntArray
+    parents: IntArray
+    tokens: IntArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchResult:
+    """What a search found."""
+
+    leaves: Leaves
+    cheapest_dropped_nats: FloatArray
+    """Shape (n_lanes,): least cost of a node within the threshold that was not expanded; infinity if there is none."""
+    tree_size: FloatArray
+    """Shape (n_lanes,): nodes expanded, by weight: where nodes were sampled, an unbiased estimate of the whole
+    tree's.
+    """
+    nodes: int
+    """Prefixes the model was asked about."""
+    calls: int
+    """Batched model calls."""
+    complete: bool
+    """False if the node budget ran out: the leaves are then a part only."""
+    trail: tuple[tuple[IntArray, IntArray], ...]
+    """Per level below the root, the parent row and the token of each expanded node."""
+
+    def path(self, leaf: int) -> tuple[int, ...]:
+        """Tokens of one leaf, the prompt left out."""
+        tokens = [int(self.leaves.tokens[leaf])]
+        row = int(self.leaves.parents[leaf])
+        for parents, steps in reversed(self.trail[: int(self.leaves.levels[leaf])]):
+            tokens.append(int(steps[row]))
+            row = int(parents[row])
+        return tuple(reversed(tokens))
+
+
+def search(
+    walk: TokenWalk,
+    model: LanguageModel,
+    *,
+    thresholds_nats: FloatArray,
+    keep: Keep,
+    own_paths: Sequence[Sequence[int]] | None = None,
+    max_nodes: int | None = None,
+) -> SearchResult:
+    """Search the tree of `walk` under `model`, one lane per threshold.
+
+    Args:
+        thresholds_nats: shape (n_lanes,); a lane sees only nodes and leaves of at most this cost. Infinity: no limit.
+        keep: chooses which inner nodes of a level are expanded.
+        own_paths: each lane's own secret as tokens, so that its leaf can be told apart.
+        max_nodes: give up, with `complete=False`, before the model is asked about more prefixes than this.
+
+    Raises:
+        ModelError: a log-probability is NaN, infinite or positive.
+    """
+    n_lanes = len(thresholds_nats)
+    own_tokens = _pad(own_paths or [()] * n_lanes)
+    entries = _Entries(
+        lanes=np.arange(n_lanes),
+        rows=np.zeros(n_lanes, dtype=np.int64),
+        weights=np.ones(n_lanes),
+        own=np.full(n_lanes, own_paths is not None),
+    )
+    costs = np.zeros(1)
+    fan = _fan_out(walk, np.array([walk.root]))
+    state, log_probs = model.root(walk.prompt, Children(rows=fan.rows, tokens=fan.tokens))
+    found: list[Leaves] = []
+    trail: list[tuple[IntArray, IntArray]] = []
+    cheapest_dropped = np.full(n_lanes, np.inf)
+    tree_size = np.ones(n_lanes)
+    nodes = calls = 1
+    while True:
+        costs = costs[fan.rows] - _checked(log_probs)
+        reached = _reach(entries, fan, costs, thresholds_nats, own_tokens, len(trail))
+        at_leaf = fan.states[reached.rows] == LEAF
+        found.append(_leaves(reached, at_leaf, fan, costs, len(trail)))
+        entries, dropped = _keep_inner(reached.take(~at_leaf), fan, costs, thresholds_nats, keep)
+        np.minimum.at(cheapest_dropped, *dropped)
+        expanded, rows = np.unique(entries.rows, return_inverse=True)
+        complete = max_nodes is None or nodes + len(expanded) <= max_nodes
+        if not len(expanded) or not complete:
+            break
+        entries = replace(entries, rows=rows)
+        tree_size += np.bincount(entries.lanes, weights=entries.weights, minlength=n_lanes)
+        parents, tokens = fan.rows[expanded], fan.tokens[expanded]
+        trail.append((parents, tokens))
+        costs = costs[expanded]
+        fan = _fan_out(walk, fan.states[expanded])
+        state, log_probs = model.step(state, parents, tokens, Children(rows=fan.rows, tokens=fan.tokens))
+        nodes += len(expanded)
+        calls += 1
+    return SearchResult(
+        leaves=_join(found),
+        cheapest_dropped_nats=cheapest_dropped,
+        tree_size=tree_size,
+        nodes=nodes,
+        calls=calls,
+        complete=complete,
+        trail=tuple(trail),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Entries:
+    """(lane, row) pairs: which lanes hold which nodes. Arrays have shape (n_entries,), ordered by lane."""
+
+    lanes: IntArray
+    rows: IntArray
+    weights: FloatArray
+    own: BoolArray
+    """Does the lane's own secret begin with this node?"""
+
+    def take(self, chosen: IntArray | BoolArray) -> "_Entries":
+        return _Entries(
+            lanes=self.lanes[chosen], rows=self.rows[chosen], weights=self.weights[chosen], own=self.own[chosen]
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Fan:
+    """Children of all nodes of a level, one after the other; arrays have shape (n_children,)."""
+
+    rows: IntArray
+    """Which node each is a child of."""
+    tokens: IntArray
+    states: IntArray
+    completions: FloatArray
+    first: IntArray
+    """Shape (n_nodes,): where each node's children begin."""
+    n_children: IntArray
+    """Shape (n_nodes,)."""
+
+
+def _fan_out(walk: TokenWalk, states: IntArray) -> _Fan:
+    """Children of each state; states that occur often are looked up once."""
+    distinct, which = np.unique(states, return_inverse=True)
+    branches = [walk.children(int(state)) for state in distinct]
+    sizes = np.array([len(branch.tokens) for branch in branches])
+    offsets = np.cumsum(sizes) - sizes
+    n_children = sizes[which]
+    first = np.cumsum(n_children) - n_children
+    rows = np.repeat(np.arange(len(states)), n_children)
+    source = np.arange(len(rows)) + np.repeat(offsets[which] - first, n_children)
+    return _Fan(
+        rows=rows,
+        tokens=np.concatenate([branch.tokens for branch in branches])[source],
+        states=np.concatenate([branch.states for branch in branches])[source],
+        completions=np.concatenate([branch.completions for branch in branches])[source],
+        first=first,
+        n_children=n_children,
+    )
+
+
+def _reach(
+    entries: _Entries, fan: _Fan, costs: FloatArray, thresholds: FloatArray, own_tokens: IntArray, level: int
+) -> _Entries:
+    """Each lane's children within its threshold; rows now number children."""
+    n_children = fan.n_children[entries.rows]
+    origin = np.repeat(np.arange(len(entries.rows)), n_children)
+    start = np.cumsum(n_children) - n_children
+    child = np.arange(len(origin)) + np.repeat(fan.first[entries.rows] - start, n_children)
+    within = costs[child] <= thresholds[entries.lanes[origin]]
+    origin, child = origin[within], child[within]
+    lanes = entries.lanes[origin]
+    own_token = own_tokens[lanes, level] if level < own_tokens.shape[1] else np.full(len(lanes), -1)
+    own = entries.own[origin] & (fan.tokens[child] == own_token)
+    return _Entries(lanes=lanes, rows=child, weights=entries.weights[origin], own=own)
+
+
+def _leaves(reached: _Entries, at_leaf: BoolArray, fan: _Fan, costs: FloatArray, level: int) -> Leaves:
+    children = reached.rows[at_leaf]
+    return Leaves(
+        lanes=reached.lanes[at_leaf],
+        costs_nats=costs[children],
+        weights=reached.weights[at_leaf],
+        own=reached.own[at_leaf],
+        levels=np.full(len(children), level),
+        parents=fan.rows[children],
+        tokens=fan.tokens[children],
+    )
+
+
+def _keep_inner(
+    inner: _Entries, fan: _Fan, costs: FloatArray, thresholds: FloatArray, keep: Keep
+) -> tuple[_Entries, tuple[IntArray, FloatArray]]:
+    """The entries a keep rule leaves, and (lane, cost) of those it dropped."""
+    inner_costs = costs[inner.rows]
+    level = Level(
+        lanes=inner.lanes,
+        costs_nats=inner_costs,
+        weights=inner.weights,
+        completions=fan.completions[inner.rows],
+        slack_nats=thresholds[inner.lanes] - inner_costs,
+    )
+    kept, weights = keep(level)
+    dropped = np.ones(len(inner.lanes), dtype=bool)
+    dropped[kept] = False
+    return replace(inner.take(kept), weights=weights), (inner.lanes[dropped], inner_costs[dropped])
+
+
+def _join(parts: list[Leaves]) -> Leaves:
+    return Leaves(
+        lanes=np.concatenate([part.lanes for part in parts]),
+        costs_nats=np.concatenate([part.costs_nats for part in parts]),
+        weights=np.concatenate([part.weights for part in parts]),
+        own=np.concatenate([part.own for part in parts]),
+        levels=np.concatenate([part.levels for part in parts]),
+        parents=np.concatenate([part.parents for part in parts]),
+        tokens=np.concatenate([part.tokens for part in parts]),
+    )
+
+
+def _pad(paths: Sequence[Sequence[int]]) -> IntArray:
+    """Paths as one array of shape (n_lanes, longest), filled with -1."""
+    padded = np.full((len(paths), max(map(len, paths), default=0)), -1, dtype=np.int64)
+    for lane, path in enumerate(paths):
+        padded[lane, : len(path)] = path
+    return padded
+
+
+def _checked(log_probs: FloatArray) -> FloatArray:
+    """Log-probabilities that can be true: finite and, within rounding, not positive."""
+    if not np.isfinite(log_probs).all() or log_probs.max(initial=-1.0) > _POSITIVE_LOG_PROB:
+        raise ModelError(
+            "the model gave a log-probability that is NaN, infinite or positive; its numbers cannot be used: "
+            "check the weights for NaN and the precision for overflow"
+        )
+    return np.minimum(log_probs, 0.0)
+
+
+def _inclusion_probabilities(promise: FloatArray, lanes: IntArray, n_lanes: int, size: int) -> FloatArray:
+    """min(1, c * promise), with c such that each lane's sum is `size` (1 throughout a lane of at most `size` entries).
+
+    Entries whose share would exceed 1 are taken for certain and the rest shared anew, until none exceeds.
+    """
+    certain = (np.bincount(lanes, minlength=n_lanes) <= size)[lanes]
+    while True:
+        left = size - np.bincount(lanes, weights=certain, minlength=n_lanes)
+        total = np.bincount(lanes, weights=np.where(certain, 0.0, promise), minlength=n_lanes)
+        chances = np.where(certain, 1.0, promise * (left / np.maximum(total, 1e-300))[lanes])
+        exceeding = ~certain & (chances >= 1.0)
+        if not exceeding.any():
+            return chances
+        certain |= exceeding
+
+
+def _systematic(chances: FloatArray, lanes: IntArray, offsets: FloatArray) -> BoolArray:
+    """Systematic sampling within each lane: entry i is chosen where the running sum of chances passes an integer.
+
+    Entries of chance 1 are always chosen and stay out of the sum, so that rounding cannot drop them.
+    """
+    uncertain = np.where(chances < 1.0, chances, 0.0)
+    running = np.cumsum(uncertain)
+    first = np.searchsorted(lanes, lanes)
+    running -= (running - uncertain)[first]
+    ticks = np.floor(running + offsets[lanes])
+    before = np.floor(running - uncertain + offsets[lanes])
+    return (chances >= 1.0) | (ticks > before)
