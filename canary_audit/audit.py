@@ -231,7 +231,6 @@ class _GroupAudit:
             space_bits=self._space.bits,
             nll_bits=rank.nll_nats / _NATS_PER_BIT,
             rank_high=upper,
-            space_size=self._space.size,
             error=error,
         )
 

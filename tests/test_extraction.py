@@ -1,0 +1,61 @@
+"""Extraction against full enumeration, and its cost on memorized secrets."""
+
+import numpy as np
+import pytest
+from worlds import digit_walk, naive_costs, secret_of
+
+from canary_audit.extraction import extract
+from canary_audit.models.table import TableModel, digit_chain, digit_tree
+
+
+def memorizing(n_digits: int, secrets: list[bytes], share: float, seed: int = 0) -> TableModel:
+    """A digit tree in which each of `secrets` got `share` of the probability left at each of its digits."""
+    base = digit_tree(n_digits, np.random.default_rng(seed), spread=0.3)
+    probs = np.exp(base.log_probs)
+    for secret in secrets:
+        state = 0
+        for digit in secret:
+            probs[state] *= 1.0 - share
+            probs[state, digit] += share
+            state = int(base.transitions[state, digit])
+    with np.errstate(divide="ignore"):
+        return TableModel(np.log(probs), base.transitions)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_certified_secrets_are_the_likeliest_in_order(seed):
+    model, walk = digit_tree(4, np.random.default_rng(seed), spread=1.5), digit_walk(4)
+    report = extract(walk, model, 10, max_width=10_000)
+    order = np.argsort(naive_costs(model, 4))[:10]
+    assert all(item.certified for item in report.secrets)
+    assert [item.secret for item in report.secrets] == [secret_of(int(number), 4) for number in order]
+
+
+def test_a_memorized_secret_comes_out_certified_in_few_nodes():
+    model, walk = memorizing(6, [b"281265"], share=0.9), digit_walk(6)
+    report = extract(walk, model, 1, max_width=64)
+    assert report.secrets[0].secret == b"281265"
+    assert report.secrets[0].certified
+    assert report.nodes <= 64
+    assert report.calls <= 12
+
+
+def test_several_secrets_behind_one_prefix_come_out_together():
+    secrets = [b"281265", b"903117", b"555012"]
+    model, walk = memorizing(6, secrets, share=0.3), digit_walk(6)
+    report = extract(walk, model, 3, max_width=512)
+    assert {item.secret for item in report.secrets} == set(secrets)
+    assert all(item.certified for item in report.secrets)
+
+
+def test_a_narrow_beam_admits_that_it_proves_nothing():
+    model, walk = digit_chain(2, np.random.default_rng(1), spread=0.05), digit_walk(6)
+    report = extract(walk, model, 1, max_width=2)
+    assert not report.secrets[0].certified
+
+
+def test_a_secret_keeps_the_cost_of_the_pass_that_certified_it():
+    model, walk = memorizing(6, [b"281265"], share=0.95), digit_walk(6)
+    report = extract(walk, model, 5, max_width=64)
+    assert report.secrets[0].certified
+    assert report.secrets[0].nodes < report.nodes
