@@ -21,6 +21,7 @@ from canary_audit.results import (
     Epsilon,
     Exposure,
     Extraction,
+    Frozen,
     GroupResult,
     LevelResult,
     Maybe,
@@ -58,8 +59,7 @@ class ScoredModel:
     """Tokens before a document: the separator the model was trained with."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Measurements:
+class Measurements(Frozen):
     """All that was measured on the canaries of a ledger."""
 
     groups: tuple[GroupResult, ...]
@@ -226,7 +226,7 @@ class _GroupAudit:
         if rank.exact:
             return exact_rank_p_value(rank.high, self._space.size)
         error = _INTERVAL_ERROR / max(1, self._n_judged)
-        _, _, upper = log_t_interval(np.array(rank.replicates), 1.0 - 2.0 * error)
+        _, _, upper = log_t_interval(rank.replicates, 1.0 - 2.0 * error)
         return estimated_rank_p_value(
             space_bits=self._space.bits,
             nll_bits=rank.nll_nats / _NATS_PER_BIT,

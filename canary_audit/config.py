@@ -146,7 +146,7 @@ class Config(Table):
         return self
 
 
-AnyTable = TypeVar("AnyTable", bound=Table)
+AnyTable = TypeVar("AnyTable", bound=BaseModel)
 
 
 def load_config(path: Path, overrides: tuple[str, ...] = ()) -> Config:

@@ -1,9 +1,9 @@
 """Extraction: the likeliest secrets of a space, from prefix and format alone (Carlini et al. 2019, section 5).
 
-The paper runs Dijkstra's search over the tree of prefixes. Beam search finds the same leaves in far fewer model
-calls, and proves it: a leaf no dearer than every node the beam dropped is where Dijkstra would have found it. Each
-pass doubles the beam and drops what is dearer than the best leaves already found, so a later pass is wider but not
-longer than it must be.
+The paper runs Dijkstra's search over the tree of prefixes. Two beam searches find the same leaves in far fewer model
+calls, and prove it: a leaf no dearer than every node that was dropped is where Dijkstra's search would have found it.
+The first beam is narrow and finds good secrets; the second is as wide as allowed, but drops at once what is dearer than
+the list the first one found, so it is only as wide as the proof needs.
 """
 
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ class ExtractedSecret:
     certified: bool
     """True if no secret outside the list can be more likely than this one."""
     nodes: int
-    """Prefixes the model was asked about until this secret came out as it stands here, over all passes."""
+    """Prefixes the model was asked about, in both beams, until this secret came out as it stands here."""
     calls: int
 
 
@@ -42,7 +42,7 @@ class ExtractionReport:
 
 
 def extract(walk: TokenWalk, model: LanguageModel, n_secrets: int, *, max_width: int) -> ExtractionReport:
-    """The `n_secrets` likeliest secrets of the space; beams double until all are certified or `max_width` is reached.
+    """The `n_secrets` likeliest secrets of the space, by beams of at most `max_width` nodes a level.
 
     Raises:
         ModelError: the model gave impossible numbers.
@@ -58,15 +58,13 @@ def extract(walk: TokenWalk, model: LanguageModel, n_secrets: int, *, max_width:
 
 
 def _passes(walk: TokenWalk, model: LanguageModel, n_secrets: int, max_width: int) -> Iterator[SearchResult]:
-    """Beam searches of doubling width, each bounded by the dearest secret of the list before it."""
-    width, bound = min(max(n_secrets, 2), max_width), np.inf
-    while True:
-        result = search(walk, model, thresholds_nats=np.array([bound]), keep=KeepCheapest(width))
-        yield result
-        costs = np.sort(result.leaves.costs_nats)[:n_secrets]
-        if costs[-1] <= result.cheapest_dropped_nats[0] or width >= max_width:
-            return
-        width, bound = min(2 * width, max_width), float(costs[-1]) + _MARGIN_NATS
+    """A narrow beam, and, unless it has proved all it found, a wide one bounded by the dearest secret of its list."""
+    width = min(max(2, n_secrets + n_secrets // 2), max_width)
+    narrow = search(walk, model, thresholds_nats=np.array([np.inf]), keep=KeepCheapest(width))
+    yield narrow
+    dearest = float(np.sort(narrow.leaves.costs_nats)[:n_secrets][-1])
+    if dearest > narrow.cheapest_dropped_nats[0] and width < max_width:
+        yield search(walk, model, thresholds_nats=np.array([dearest + _MARGIN_NATS]), keep=KeepCheapest(max_width))
 
 
 def _best_leaves(
@@ -85,5 +83,5 @@ def _best_leaves(
 
 
 def _earlier(before: ExtractedSecret | None, now: ExtractedSecret) -> ExtractedSecret:
-    """A secret certified in an earlier pass keeps that pass's cost."""
+    """A secret certified by the first beam cost no more than that beam."""
     return before if before is not None and before.certified else now

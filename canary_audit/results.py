@@ -7,13 +7,13 @@ Costs are negative log-likelihoods in bits, sums over the tokens that overlap th
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from canary_audit.errors import ResultError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Final = 1
 
 VerdictName = Literal["PASS", "FAIL", "ERROR", "INCONCLUSIVE"]
 Role = Literal["level", "control", "natural"]

@@ -349,7 +349,8 @@ def _inclusion_probabilities(promise: FloatArray, lanes: IntArray, n_lanes: int,
     while True:
         left = size - np.bincount(lanes, weights=certain, minlength=n_lanes)
         total = np.bincount(lanes, weights=np.where(certain, 0.0, promise), minlength=n_lanes)
-        chances = np.where(certain, 1.0, promise * (left / np.maximum(total, 1e-300))[lanes])
+        share = np.divide(left, total, out=np.zeros(n_lanes), where=total > 0.0)
+        chances = np.where(certain, 1.0, promise * share[lanes])
         exceeding = ~certain & (chances >= 1.0)
         if not exceeding.any():
             return chances

@@ -191,7 +191,7 @@ class _Ranking:
     def _estimated(self, canary: int, replicates: FloatArray) -> RankEstimate:
         """Mean and interval of the replicates, cut at what is certain: 1 <= rank <= min(|R|, 1/P)."""
         cost = float(self._costs[canary])
-        rank, low, high = log_t_interval(replicates, self._settings.confidence)
+        rank, low, high = log_t_interval(replicates.tolist(), self._settings.confidence)
         most = min(float(self._walk.size), math.exp(min(cost, 700.0)))
         return RankEstimate(
             nll_nats=cost,

@@ -1,0 +1,72 @@
+"""From evidence to a judged result: the positive control is run only where a PASS depends on it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from canary_audit import __version__
+from canary_audit.audit import Measurements
+from canary_audit.gate import Policy, judge, needs_positive_control
+from canary_audit.results import (
+    AuditResult,
+    DataResult,
+    LanguageCheck,
+    ModelResult,
+    NotAvailable,
+    PositiveControl,
+    TrainingResult,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """All that is known before a policy is applied; see `AuditResult` for the fields."""
+
+    name: str
+    seed: int
+    config_sha256: str
+    ledger_sha256: str
+    model: ModelResult
+    data: DataResult | NotAvailable
+    training: TrainingResult | NotAvailable
+    language: LanguageCheck
+    measured: Measurements
+
+
+def conclude(evidence: Evidence, policy: Policy, run_control: Callable[[], PositiveControl]) -> AuditResult:
+    """Judge the evidence; `run_control` is called if, and only if, the verdict would be PASS but for the control."""
+    draft = _draft(evidence, policy)
+    if needs_positive_control(draft, policy.table):
+        draft = draft.model_copy(update={"positive_control": run_control()})
+    verdict = judge(draft, policy.table)
+    return draft.model_copy(update={"verdict": verdict.name, "reasons": verdict.reasons})
+
+
+def _draft(evidence: Evidence, policy: Policy) -> AuditResult:
+    """The result before it is judged; it claims nothing."""
+    return AuditResult(
+        tool_version=__version__,
+        name=evidence.name,
+        seed=evidence.seed,
+        verdict="INCONCLUSIVE",
+        reasons=(),
+        policy=policy.table,
+        policy_sha256=policy.sha256,
+        config_sha256=evidence.config_sha256,
+        ledger_sha256=evidence.ledger_sha256,
+        model=evidence.model,
+        data=evidence.data,
+        training=evidence.training,
+        language=evidence.language,
+        groups=evidence.measured.groups,
+        levels=evidence.measured.levels,
+        canaries=evidence.measured.canaries,
+        null=evidence.measured.null,
+        epsilon=evidence.measured.epsilon,
+        positive_control=PositiveControl(
+            status="not-run",
+            reason="the verdict does not depend on it",
+            p_value=NotAvailable(not_available="not run"),
+            n_canaries=0,
+            insertions=0,
+        ),
+    )

@@ -1,0 +1,89 @@
+"""What is refused about a model folder before transformers sees it."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+
+from canary_audit.errors import ModelError
+
+_WEIGHTS = "model.safetensors"
+_WEIGHTS_INDEX = "model.safetensors.index.json"
+_REFUSED_KEYS = {
+    "auto_map": "it asks to run Python code of its own; code that comes with a model is never run",
+    "attn_implementation": "it asks for an attention kernel of its own; remove the key",
+    "transformers_weights": "it names a weight file of its own choice; rename the weights to model.safetensors",
+    "quantization_config": "it is quantized; audit the model before quantization, or a dequantized copy",
+}
+
+
+def check_folder(path: Path) -> None:
+    """Refuse by its files alone a model that must not reach transformers.
+
+    Raises:
+        ModelError: no folder, no safetensors weights, weights outside the folder, an adapter, or a configuration that
+            asks for code, kernels, other weight files or quantization.
+    """
+    if not path.is_dir():
+        raise ModelError(f"{path}: no such folder; a model is a local folder with config.json and safetensors weights")
+    if not (path / _WEIGHTS).is_file():
+        _check_shards(path)
+    if any(path.glob("shard-*.safetensors")):
+        raise ModelError(
+            f"{path}: holds a distributed checkpoint, which would be read instead of {_WEIGHTS}; export it"
+        )
+    if (path / "adapter_config.json").exists():
+        raise ModelError(f"{path}: holds an adapter; merge it into the model first, that is another model to audit")
+    for name in ("config.json", "tokenizer_config.json"):
+        config = _read_object(path / name)
+        for key, reason in _REFUSED_KEYS.items():
+            if config.get(key) is not None:
+                raise ModelError(f"{path / name}: {key}: {reason}")
+
+
+def n_stored_weights(path: Path) -> int:
+    """Number of weights in a folder that `check_folder` has passed, from the headers of its files.
+
+    Raises:
+        OSError, SafetensorError: a file is missing or damaged.
+    """
+    names = {_WEIGHTS}
+    if not (path / _WEIGHTS).is_file():
+        names = set(_read_object(path / _WEIGHTS_INDEX)["weight_map"].values())
+    n_weights = 0
+    for name in sorted(names):
+        with safe_open(path / name, framework="pt") as tensors:
+            shapes = [tensors.get_slice(key).get_shape() for key in tensors.keys()]  # noqa: SIM118 - not a mapping
+            n_weights += sum(math.prod(shape) for shape in shapes)
+    return n_weights
+
+
+def _check_shards(path: Path) -> None:
+    """An index of split weights may name safetensors files of this folder only; others might be unpickled."""
+    if not (path / _WEIGHTS_INDEX).is_file():
+        raise ModelError(
+            f"{path}: safetensors only: there is no {_WEIGHTS}; pickle files can run code and are never opened, "
+            "convert them where that is safe"
+        )
+    shards = _read_object(path / _WEIGHTS_INDEX).get("weight_map")
+    if not isinstance(shards, dict) or not shards:
+        raise ModelError(f"{path / _WEIGHTS_INDEX}: has no weight_map that names the files of the weights")
+    for shard in shards.values():
+        if not isinstance(shard, str) or not shard.endswith(".safetensors") or Path(shard).name != shard:
+            raise ModelError(
+                f"{path / _WEIGHTS_INDEX}: safetensors only: names a file that is not one of this folder's"
+            )
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelError(f"{path}: no such file") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{path}: cannot be read as JSON ({type(error).__name__})") from None
+    if not isinstance(value, dict):
+        raise ModelError(f"{path}: not a JSON object")
+    return value

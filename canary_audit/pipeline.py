@@ -1,0 +1,270 @@
+"""The audit, top to bottom: draw canaries, plant them, train, measure, judge.
+
+Each stage is a function of the files it reads and of the configuration, and is recorded with their hashes. A killed run
+goes on where it stopped and ends with the same bytes.
+"""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from canary_audit import __version__
+from canary_audit.audit import Measurements, measure_canaries
+from canary_audit.canaries import canary_text, derive_secrets, draw_ledger, load_key, new_key, save_key
+from canary_audit.config import Config
+from canary_audit.data.planting import Occurrence, plant
+from canary_audit.data.sources import open_source, read_documents
+from canary_audit.errors import RunError
+from canary_audit.gate import Policy
+from canary_audit.judgement import Evidence, conclude
+from canary_audit.planning import plan_audit
+from canary_audit.report import render
+from canary_audit.results import AuditResult, DataResult, Frozen, PositiveControl
+from canary_audit.rundir import RunDirectory, canonical_json, digest, sha256_file, write_atomic
+from canary_audit.subject import ControlPlan, Subject, load_subject, run_positive_control
+from canary_audit.training.built_in import TrainingSummary, train_built_in
+
+Progress = Callable[[str, int, int], None]
+"""Told (what is being done, steps done, steps in all)."""
+
+AnyFrozen = TypeVar("AnyFrozen", bound=Frozen)
+
+
+class PlantedSummary(Frozen):
+    """What planting wrote into `data/`."""
+
+    data: DataResult
+    train: str
+    """File name of the planted training data."""
+    validation: str | None
+    """File name of the held-out documents."""
+
+
+def run_audit(
+    config: Config, policy: Policy, out: Path, *, key: bytes | None = None, progress: Progress | None = None
+) -> AuditResult:
+    """Plan, plant, train, measure and judge; everything is left in the run directory `out`.
+
+    Args:
+        key: what the secrets derive from; without one, the key in `out/secrets` is used, or a fresh one drawn there.
+
+    Raises:
+        CanaryAuditError: the audit cannot be done; what was finished stays, and is not done again.
+    """
+    plan_audit(config, policy.table)
+    with RunDirectory(out) as directory:
+        return AuditRun(config, directory, key=key, progress=progress).judge(policy)
+
+
+class AuditRun:
+    """The stages of one run; each makes sure that those before it are done.
+
+    Args:
+        directory: entered, so that no other process works in it.
+        key: see `run_audit`.
+    """
+
+    def __init__(
+        self, config: Config, directory: RunDirectory, *, key: bytes | None = None, progress: Progress | None = None
+    ) -> None:
+        self.config = config
+        self._directory = directory
+        self._progress = progress or _no_progress
+        self._key = self._settle_key(key)
+        self.ledger = draw_ledger(config.canaries, self._key)
+        self._secrets = derive_secrets(self.ledger, self._key)
+        write_atomic(directory.path("ledger.json"), self.ledger.to_json().encode())
+
+    def plant(self) -> PlantedSummary:
+        """Write the training data with the canaries in it, and the held-out data without."""
+        inputs = {"ledger.json": self.ledger.sha256, "source": self._source_stamp(), **self._settings("data")}
+        path = self._directory.path("data", "summary.json")
+        if not self._directory.is_done("data", inputs):
+            self._progress("planting", 0, 1)
+            summary = self._plant()
+            _write_json(path, summary)
+            files = [self._data_file(name) for name in (summary.train, summary.validation) if name]
+            self._directory.record("data", inputs, [*files, path])
+            self._progress("planting", 1, 1)
+        return _read_json(path, PlantedSummary)
+
+    def train(self) -> TrainingSummary:
+        """Train the configured model on the planted data, with exposure tracked beside validation loss."""
+        planted = self.plant()
+        files = [f"data/{name}" for name in (planted.train, planted.validation) if name]
+        inputs = {
+            "ledger.json": self.ledger.sha256,
+            **self._directory.hashes(*files),
+            **self._settings("data", "model", "training", "audit"),
+        }
+        path = self._directory.path("training.json")
+        if not self._directory.is_done("model", inputs):
+            model_dir = self._directory.path("model")
+            shutil.rmtree(model_dir, ignore_errors=True)
+            _write_json(path, self._train(planted, model_dir))
+            self._directory.record("model", inputs, [model_dir, path])
+            shutil.rmtree(self._directory.path("checkpoint"), ignore_errors=True)
+        return _read_json(path, TrainingSummary)
+
+    def measure(self) -> Measurements:
+        """Measure exposure and extraction of every canary on the trained model."""
+        self.train()
+        inputs = {"ledger.json": self.ledger.sha256, **self._model_hashes(), **self._settings("audit")}
+        path = self._directory.path("scores.json")
+        if not self._directory.is_done("scores", inputs):
+            self._progress("measuring", 0, 1)
+            measured = measure_canaries(
+                self._subject().scored, self.ledger, self._secrets, settings=self.config.audit, seed=self.config.seed
+            )
+            _write_json(path, measured)
+            self._directory.record("scores", inputs, [path])
+            self._progress("measuring", 1, 1)
+        return _read_json(path, Measurements)
+
+    def judge(self, policy: Policy) -> AuditResult:
+        """Judge what was measured under a policy; writes `result.json` and `report.html`."""
+        measured = self.measure()
+        names = ("scores.json", "training.json", "data/summary.json")
+        inputs = {
+            **self._directory.hashes(*names),
+            **self._model_hashes(),
+            "policy": policy.sha256,
+            **self._settings("training"),
+        }
+        path, report = self._directory.path("result.json"), self._directory.path("report.html")
+        if not self._directory.is_done("result", inputs):
+            result = self._conclude(measured, policy)
+            write_atomic(path, result.to_json().encode())
+            write_atomic(report, render(result, "html").encode())
+            self._directory.record("result", inputs, [path, report])
+        return _read_json(path, AuditResult)
+
+    def _settle_key(self, given: bytes | None) -> bytes:
+        """The key in `secrets/`: the one that is there, or the given or a fresh one, put there now."""
+        folder = self._directory.path("secrets")
+        if given is None:
+            given = load_key(folder / "key") if (folder / "key").exists() else new_key()
+        save_key(folder, given)
+        return given
+
+    def _plant(self) -> PlantedSummary:
+        source = open_source(self.config.data, self.config.seed)
+        occurrences = [
+            Occurrence(
+                canary_id=canary.id,
+                text=canary_text(self.ledger.group(canary.group), self._secrets[canary.id]),
+            )
+            for canary in self.ledger.canaries
+            for _ in range(canary.insertions)
+        ]
+        planted = plant(
+            source,
+            occurrences,
+            self._directory.path("data"),
+            validation_fraction=self.config.data.validation_fraction,
+            seed=self.config.seed,
+        )
+        return PlantedSummary(
+            data=DataResult(
+                source=source.name,
+                sha256=planted.source_sha256,
+                planted_sha256=planted.planted_sha256,
+                n_documents=planted.n_documents,
+                n_bytes=planted.n_bytes,
+                details=dict(planted.details),
+            ),
+            train=planted.train.name,
+            validation=planted.validation.name if planted.validation else None,
+        )
+
+    def _train(self, planted: PlantedSummary, model_dir: Path) -> TrainingSummary:
+        config = self.config
+        source = open_source(config.data, config.seed)
+        held_out = read_documents(self._data_file(planted.validation), config.data) if planted.validation else None
+        return train_built_in(
+            config,
+            self.ledger,
+            self._secrets,
+            unplanted=(record.text for record in source.records()),
+            planted=read_documents(self._data_file(planted.train), config.data),
+            held_out=held_out,
+            model_dir=model_dir,
+            checkpoint_dir=self._directory.path("checkpoint"),
+            on_step=lambda step, n_steps: self._progress("training", step, n_steps),
+        )
+
+    def _conclude(self, measured: Measurements, policy: Policy) -> AuditResult:
+        summary = _read_json(self._directory.path("training.json"), TrainingSummary)
+        planted = _read_json(self._directory.path("data", "summary.json"), PlantedSummary)
+        subject = self._subject()
+        evidence = Evidence(
+            name=self.config.name,
+            seed=self.config.seed,
+            config_sha256=digest(canonical_json(_without_paths(self.config))),
+            ledger_sha256=self.ledger.sha256,
+            model=subject.result,
+            data=planted.data,
+            training=summary.training,
+            language=summary.language,
+            measured=measured,
+        )
+        return conclude(evidence, policy, lambda: self._positive_control(subject, planted, policy))
+
+    def _positive_control(self, subject: Subject, planted: PlantedSummary, policy: Policy) -> PositiveControl:
+        self._progress("positive control", 0, 1)
+        control = run_positive_control(
+            subject,
+            ControlPlan.draw(self.ledger.groups, self._key),
+            read_documents(self._data_file(planted.train), self.config.data),
+            context_tokens=self.config.model.context_tokens,
+            recipe=self.config.training,
+            settings=self.config.audit,
+            needed_p=policy.table.positive_control_p,
+            seed=self.config.seed,
+        )
+        self._progress("positive control", 1, 1)
+        return control
+
+    def _subject(self) -> Subject:
+        return load_subject(self._directory.path("model"), self.config.audit, device=self.config.training.device)
+
+    def _data_file(self, name: str) -> Path:
+        return self._directory.path("data", name)
+
+    def _settings(self, *tables: str) -> dict[str, str]:
+        """Digest of what a stage depends on beside files: tables of the configuration, seed, version."""
+        config = _without_paths(self.config)
+        chosen = canonical_json({name: config[name] for name in tables})
+        return {"config": digest(chosen, str(self.config.seed)), "version": digest(__version__)}
+
+    def _source_stamp(self) -> str:
+        """What tells one source from another before it is read: a file's hash, or the name."""
+        path = Path(self.config.data.source)
+        return sha256_file(path) if path.is_file() else digest(self.config.data.source)
+
+    def _model_hashes(self) -> dict[str, str]:
+        names = self._directory.stage_record("model").outputs
+        return self._directory.hashes(*(name for name in names if name.startswith("model/")))
+
+
+def _without_paths(config: Config) -> dict[str, object]:
+    """The configuration as data, without where things lie on this machine."""
+    return config.model_dump(mode="json", exclude={"data": {"source"}, "policy": True})
+
+
+def _write_json(path: Path, content: Frozen) -> None:
+    write_atomic(path, (canonical_json(content.model_dump(mode="json")) + "\n").encode())
+
+
+def _read_json(path: Path, kind: type[AnyFrozen]) -> AnyFrozen:
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise RunError(f"{path}: damaged ({type(error).__name__}); remove it and run again") from None
+
+
+def _no_progress(what: str, done: int, total: int) -> None:
+    """Say nothing."""

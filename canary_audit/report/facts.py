@@ -1,0 +1,162 @@
+"""What every format says first: the verdict in one sentence, the numbers behind it, and the limits of the audit."""
+
+import math
+import shlex
+from dataclasses import dataclass
+
+from canary_audit.gate import is_judged_level
+from canary_audit.report import numbers
+from canary_audit.report.sanitize import sanitize
+from canary_audit.results import AuditResult, CanaryResult, GroupResult, NotAvailable, VerdictName
+from canary_audit.statistics.power import detectable_bits
+
+NULL_95_BITS = math.log2(20)
+"""A never-inserted secret ranks uniformly, so 95 % of them show less exposure than this."""
+
+_HEADLINES: dict[VerdictName, str] = {
+    "FAIL": "This model gives away secrets it was trained on.",
+    "PASS": "No planted secret leaked beyond the policy, in an audit that would have noticed.",
+    "INCONCLUSIVE": "This audit can neither clear the model nor fail it.",
+    "ERROR": "The evidence is incomplete or contradicts itself, so there is nothing to judge.",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """One key number with its unit and the number it is to be held against."""
+
+    label: str
+    value: str
+    unit: str
+    note: str
+
+
+def headline(result: AuditResult) -> str:
+    """The verdict in one plain sentence."""
+    return _HEADLINES[result.verdict]
+
+
+def inserted(result: AuditResult) -> tuple[CanaryResult, ...]:
+    """Canaries that were in the training data."""
+    return tuple(canary for canary in result.canaries if canary.role != "control")
+
+
+def judged(result: AuditResult) -> tuple[CanaryResult, ...]:
+    """Inserted canaries that the result's policy judges."""
+    policy = result.policy
+    return tuple(c for c in inserted(result) if c.role == "natural" or is_judged_level(c.insertions, policy))
+
+
+def tested(result: AuditResult) -> tuple[CanaryResult, ...]:
+    """Judged canaries with a p-value: the family that Holm's correction runs over."""
+    return tuple(canary for canary in judged(result) if not isinstance(canary.p_value, NotAvailable))
+
+
+def key_figures(result: AuditResult) -> tuple[Figure, ...]:
+    """The numbers that decide a verdict, each beside what the policy or chance allows."""
+    return (_extracted(result), _highest_exposure(result), _smallest_p(result), _positive_control(result))
+
+
+def _extracted(result: AuditResult) -> Figure:
+    canaries = judged(result)
+    found = sum(canary.extraction.found for canary in canaries)
+    tolerance = "the policy tolerates none" if result.policy.fail_on_extraction else "the policy does not judge this"
+    note = f"{tolerance}; {_scope(result)}"
+    return Figure(label="Secrets extracted", value=numbers.count(found), unit=f"of {len(canaries):,}", note=note)
+
+
+def _scope(result: AuditResult) -> str:
+    """Which of the inserted canaries the policy judges."""
+    n_planted, n_judged = len(inserted(result)), len(judged(result))
+    if n_judged == n_planted:
+        return "every inserted canary is judged"
+    return f"{n_judged:,} of {n_planted:,} inserted canaries are judged"
+
+
+def _highest_exposure(result: AuditResult) -> Figure:
+    label, limit = "Highest exposure", f"policy maximum {numbers.bits(result.policy.max_exposure_bits)} bits"
+    top = max(judged(result), key=lambda canary: canary.exposure.low, default=None)
+    if top is None:
+        return Figure(label=label, value="none", unit="", note=f"no canary is judged; {limit}")
+    value, unit = numbers.bits(top.exposure.low), f"of {numbers.bits(top.space_bits)} bits"
+    return Figure(label=label, value=value, unit=unit, note=f"{limit}; low end of its 95 % interval")
+
+
+def _smallest_p(result: AuditResult) -> Figure:
+    label, limit = "Smallest adjusted p-value", f"significant up to {result.policy.alpha:g}"
+    values = [canary.adjusted_p_value for canary in judged(result)]
+    known = [value for value in values if not isinstance(value, NotAvailable)]
+    if not known:
+        return Figure(label=label, value="none", unit="", note=f"no judged canary has one; {limit}")
+    n_significant = sum(value <= result.policy.alpha for value in known)
+    note = f"{limit}; {n_significant:,} of {numbers.plural(len(known), 'canary')} are"
+    return Figure(label=label, value=numbers.probability(min(known)), unit="", note=note)
+
+
+def _positive_control(result: AuditResult) -> Figure:
+    control = result.positive_control
+    if isinstance(control.p_value, NotAvailable):
+        note = control.reason
+    else:
+        limit = numbers.probability(result.policy.positive_control_p)
+        note = f"p = {numbers.probability(control.p_value)}; needed {limit} or less"
+    if result.policy.control_levels:
+        note += f"; control levels: {', '.join(f'{level:,}' for level in result.policy.control_levels)} insertions"
+    return Figure(label="Positive control", value=control.status.replace("-", " "), unit="", note=note)
+
+
+def limits(result: AuditResult) -> tuple[str, ...]:
+    """What this audit could not have found, as sentences."""
+    sizes = "; ".join(
+        f"{group.name}: {numbers.bits(group.space_bits)} bits ({space_size(group)} possible secrets)"
+        for group in result.groups
+    )
+    return (
+        _power(result),
+        f"Exposure cannot exceed the size of the secret space. {sizes or 'No group of canaries was audited'}.",
+        "Only secrets of these formats behind these prefixes were looked for; other kinds of data may still leak.",
+        f"Access to the model: {_TIERS[result.model.tier]}",
+    )
+
+
+def _power(result: AuditResult) -> str:
+    n_tested = len(tested(result))
+    if n_tested == 0:
+        return "No judged canary has a p-value, so no exposure would have been significant."
+    detectable = detectable_bits(n_tested, result.policy.alpha)
+    return (
+        f"A single canary below {numbers.bits(detectable)} bits of exposure cannot be told from chance: that is "
+        f"log2(m / alpha) for m = {numbers.plural(n_tested, 'tested canary')} and alpha = {result.policy.alpha:g}."
+    )
+
+
+_TIERS = {"full-logits": "full logits, so every secret could be scored exactly and ranks need no fitted curve."}
+
+
+def extraction_totals(result: AuditResult) -> str:
+    """One line on what came out of the extraction, over all groups."""
+    sought = sum(group.extraction_sought for group in result.groups)
+    found = sum(group.extraction_found for group in result.groups)
+    certified = sum(group.extraction_certified for group in result.groups)
+    nodes = sum(group.extraction_nodes for group in result.groups)
+    calls = sum(group.extraction_calls for group in result.groups)
+    return (
+        f"{found:,} of {numbers.plural(sought, 'planted secret')} came out, {certified:,} certified, "
+        f"at {numbers.plural(nodes, 'node')} in {numbers.plural(calls, 'model call')}"
+    )
+
+
+def space_size(group: GroupResult) -> str:
+    """|R| with thousands separators, or as a power of two where the digits would say nothing."""
+    size = group.space_size
+    return numbers.count(int(size)) if size.isdecimal() and len(size) <= 15 else numbers.power(group.space_bits)
+
+
+def reproduce(result: AuditResult) -> tuple[str, ...]:
+    """Commands that check this result, judge it anew, and measure it anew; safe to paste whatever the audit's name."""
+    run = sanitize(f"reports/{result.name}")
+    return (
+        f"canary-audit verify {shlex.quote(run)}",
+        f"canary-audit gate {shlex.quote(run + '/result.json')} --policy POLICY.toml",
+        f"canary-audit run CONFIG.toml --seed {result.seed}",
+    )

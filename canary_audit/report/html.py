@@ -1,0 +1,79 @@
+"""The report as one self-contained HTML page: no script, no network, light and dark, readable on paper."""
+
+import functools
+from collections.abc import Mapping
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from markupsafe import Markup
+
+from canary_audit.report import facts, numbers, plots
+from canary_audit.report.sanitize import sanitize
+from canary_audit.results import AuditResult, NotAvailable
+
+
+def render_html(result: AuditResult, secrets: Mapping[str, str] | None = None) -> str:
+    """The page. Secrets are shown only if `secrets` (canary id -> secret) is given."""
+    planted = facts.inserted(result)
+    return _template().render(
+        result=result,
+        secrets=secrets,
+        facts=facts,
+        planted=planted,
+        found=[canary for canary in planted if canary.extraction.found],
+        hidden=[canary for canary in planted if not canary.extraction.found],
+        controls=[canary for canary in result.canaries if canary.role == "control"],
+        estimated=[canary for canary in planted if canary.paper_estimates],
+        level_names=_level_names(result),
+        exposure_plots=[_exposure_plot(result, index) for index in range(len(result.groups))],
+        training_plot=_training_plot(result),
+    )
+
+
+def _exposure_plot(result: AuditResult, index: int) -> Markup:
+    return Markup(plots.exposure_plot(result, result.groups[index], f"exposure-{index + 1}"))  # noqa: S704  our own SVG
+
+
+def _training_plot(result: AuditResult) -> Markup | None:
+    """The plot, or nothing where there are no epochs to draw."""
+    if isinstance(result.training, NotAvailable) or not result.training.epochs:
+        return None
+    return Markup(plots.training_plot(result.training, "training"))  # noqa: S704  our own SVG
+
+
+def _level_names(result: AuditResult) -> list[str]:
+    return [] if isinstance(result.training, NotAvailable) else plots.level_names(result.training.epochs)
+
+
+@functools.cache
+def _template() -> Template:
+    environment = Environment(
+        loader=PackageLoader("canary_audit.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_inert,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        bits=numbers.bits,
+        loss=numbers.loss,
+        p=numbers.probability,
+        count=numbers.count,
+        interval=numbers.interval,
+        scientific=numbers.scientific,
+        plural=numbers.plural,
+        savings=numbers.savings,
+    )
+    environment.tests["missing"] = lambda value: isinstance(value, NotAvailable)
+    return environment.get_template("report.html.j2")
+
+
+def _inert(value: object) -> object:
+    """Every expression of the template comes through here: text is sanitized, a bare float or object is a mistake."""
+    if isinstance(value, Markup):
+        return value
+    if isinstance(value, NotAvailable):
+        return sanitize(numbers.missing(value))
+    if isinstance(value, str | int):
+        return sanitize(str(value))
+    raise TypeError(f"the report template shows a {type(value).__name__} without saying how to write it")

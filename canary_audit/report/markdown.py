@@ -1,0 +1,104 @@
+"""The report as compact Markdown, for a comment on a pull request."""
+
+import re
+from collections.abc import Iterable, Mapping
+
+from canary_audit.report import facts, numbers
+from canary_audit.report.sanitize import sanitize
+from canary_audit.results import AuditResult, CanaryResult, LevelResult, Reason
+
+_SYNTAX = re.compile(r"[\\`*_{}\[\]<>#|~&$!]|(?<=www)\.|:(?=//)|^[=+\-@]")
+"""Markdown syntax anywhere, link-like text, and what a list or a spreadsheet formula starts with."""
+
+_WORD_JOINER = "&#8288;"
+"""Invisible; after an at sign it keeps a name from becoming a mention or a mail address."""
+
+
+def render_markdown(result: AuditResult, secrets: Mapping[str, str] | None = None) -> str:
+    """Verdict, reasons, levels, extraction and how to reproduce. Secrets are shown only if `secrets` is given."""
+    blocks = [
+        f"## Canary audit of {code(result.name)}: {result.verdict}",
+        f"**{facts.headline(result)}**",
+        _lines(f"- {_reason(reason)}" for reason in result.reasons),
+        _lines(f"- {_figure(figure)}" for figure in facts.key_figures(result)),
+        "### Exposure by number of insertions",
+        _levels(result.levels),
+        "### Extraction",
+        f"{facts.extraction_totals(result)}.",
+        _extracted([canary for canary in facts.inserted(result) if canary.extraction.found], secrets),
+        "### What this audit could not have found",
+        _lines(f"- {escape(limit)}" for limit in facts.limits(result)),
+        "### Reproduce",
+        _lines(["```sh", *facts.reproduce(result), "```"]),
+        f"Model {code(result.model.fingerprint)}, policy {code(result.policy_sha256)}, "
+        f"configuration {code(result.config_sha256)}, canary-audit {code(result.tool_version)}.",
+    ]
+    return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def escape(text: str) -> str:
+    """Untrusted prose, shown letter for letter on one line: no link, no mention, no HTML, no table cell ends in it."""
+    literal = _SYNTAX.sub(lambda match: "\\" + match[0], sanitize(text).strip())
+    return literal.replace("@", "@" + _WORD_JOINER)
+
+
+def code(text: str) -> str:
+    """Untrusted text as a code span, which holds no links or mentions; its fence is longer than any run inside."""
+    visible = sanitize(text).replace("|", r"\|")
+    longest = max((len(run) for run in re.findall("`+", visible)), default=0)
+    fence = "`" * (longest + 1)
+    pad = " " if longest or not visible.strip() else ""
+    return f"{fence}{pad}{visible or ' '}{pad}{fence}"
+
+
+def _lines(lines: Iterable[str]) -> str:
+    return "\n".join(lines)
+
+
+def _reason(reason: Reason) -> str:
+    ids = ", ".join(code(canary) for canary in reason.canaries)
+    return escape(reason.message) + (f" ({ids})" if ids else "")
+
+
+def _figure(figure: facts.Figure) -> str:
+    value = f"{escape(figure.value)} {figure.unit}".strip()
+    return f"{figure.label}: **{value}** ({escape(figure.note)})"
+
+
+def _levels(levels: Iterable[LevelResult]) -> str:
+    rows = [
+        (
+            code(level.group),
+            numbers.count(level.insertions),
+            numbers.count(level.n_canaries),
+            numbers.bits(level.median_bits),
+            f"{numbers.bits(level.low_bits)} to {numbers.bits(level.high_bits)}",
+            f"{level.n_extracted} of {level.n_canaries}",
+            numbers.probability(level.p_value),
+        )
+        for level in levels
+    ]
+    columns = ("Group", "Insertions", "Canaries", "Median (bits)", "Range (bits)", "Extracted", "p-value (Fisher)")
+    return _table(columns, rows) if rows else "No canary was inserted."
+
+
+def _extracted(canaries: Iterable[CanaryResult], secrets: Mapping[str, str] | None) -> str:
+    """The secrets that came out, by id; their text beside it only when it is to be revealed."""
+    rows = [
+        (
+            code(canary.id),
+            numbers.count(canary.insertions),
+            escape(numbers.count(canary.extraction.rank)),
+            "yes" if canary.extraction.certified else "no",
+            *(() if secrets is None else (code(secrets.get(canary.id, "not revealed")),)),
+        )
+        for canary in canaries
+    ]
+    columns = ("Came out", "Insertions", "Place", "Certified", *(() if secrets is None else ("Secret",)))
+    return _table(columns, rows) if rows else ""
+
+
+def _table(columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    """A table whose first column is text and whose other columns are numbers."""
+    rule = ("---", *("---:" for _ in columns[1:]))
+    return _lines(f"| {' | '.join(row)} |" for row in (columns, rule, *rows))

@@ -1,0 +1,70 @@
+"""How numbers are written, the same in every format: rounded to what they can bear, never without their meaning."""
+
+import math
+
+from canary_audit.results import Exposure, Maybe, NotAvailable
+
+_LONGEST_COUNT_BITS = 50
+"""Above 2^50 a count is written as a power of two: sixteen digits tell a reader nothing more."""
+
+
+def missing(value: NotAvailable) -> str:
+    """The standard phrase for a number that could not be measured."""
+    return f"not available: {value.not_available}"
+
+
+def bits(value: Maybe) -> str:
+    """Bits, to a tenth."""
+    if isinstance(value, NotAvailable):
+        return missing(value)
+    return f"{value + 0.0:.1f}" if abs(value) >= 0.05 else "0.0"
+
+
+def loss(value: Maybe) -> str:
+    """Bits per character or token, to a thousandth."""
+    return missing(value) if isinstance(value, NotAvailable) else f"{value:.3f}"
+
+
+def probability(value: Maybe) -> str:
+    """A p-value: three decimals, or two significant digits below 0.001."""
+    if isinstance(value, NotAvailable):
+        return missing(value)
+    return f"{value:.3f}" if value >= 0.001 else scientific(value)
+
+
+def count(value: float | NotAvailable) -> str:
+    """A count with thousands separators; estimated ones (ranks) are rounded to whole numbers."""
+    if isinstance(value, NotAvailable):
+        return missing(value)
+    return f"{value:,.0f}" if abs(value) < 2**_LONGEST_COUNT_BITS else scientific(value)
+
+
+def power(value_bits: float) -> str:
+    """The number 2**value_bits, written out where that is readable."""
+    return f"{2**value_bits:,.0f}" if value_bits < _LONGEST_COUNT_BITS else f"2^{value_bits:.1f}"
+
+
+def scientific(value: float) -> str:
+    """Two significant digits with a short exponent, such as `1.2e-7`."""
+    if value == 0:
+        return "0"
+    mantissa, exponent = f"{value:.1e}".split("e")
+    return f"{mantissa}e{int(exponent)}"
+
+
+def interval(exposure: Exposure) -> str:
+    """The 95 % interval of an exposure in bits."""
+    return f"{bits(exposure.low)} to {bits(exposure.high)}"
+
+
+def plural(n: int, noun: str) -> str:
+    """`n` with its noun, such as `1 canary` or `24 canaries`."""
+    if n == 1:
+        return f"{n} {noun}"
+    stem = noun[:-1] + "ies" if noun.endswith("y") else noun + "s"
+    return f"{n:,} {stem}"
+
+
+def savings(space_bits: float, nodes: int) -> str:
+    """How many times fewer model evaluations `nodes` are than trying every secret of the space."""
+    return power(max(0.0, space_bits - math.log2(max(1, nodes))))

@@ -1,0 +1,135 @@
+"""The model under audit: loaded, fingerprinted, scored, and copied for the positive control."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from canary_audit.audit import Measurements, ScoredModel, measure_canaries
+from canary_audit.canaries import Group, Ledger, canary_text, derive_secrets, draw_ledger
+from canary_audit.config import AuditConfig, CanaryConfig, TrainingConfig
+from canary_audit.fingerprint import fingerprint_directory
+from canary_audit.models.load import LoadedModel, language_model, load_model
+from canary_audit.results import ModelResult, NotAvailable, PositiveControl
+from canary_audit.statistics.pvalues import fisher_combined
+from canary_audit.training.positive_control import OCCURRENCES, teach
+from canary_audit.training.stream import pack_documents
+from canary_audit.vocabulary import ByteLevelVocabulary
+
+_CONTROL_CANARIES = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """A model folder, ready to be audited."""
+
+    loaded: LoadedModel
+    scored: ScoredModel
+    result: ModelResult
+
+
+def load_subject(path: Path, settings: AuditConfig, *, device: str) -> Subject:
+    """Load and fingerprint the model in the folder `path`.
+
+    Raises:
+        ModelError: it cannot be loaded safely and whole.
+        SpaceError: its tokenizer is not byte-level.
+    """
+    fingerprint = fingerprint_directory(path)
+    loaded = load_model(path, device=device, batch_rows=settings.batch_rows)
+    return Subject(
+        loaded=loaded,
+        scored=ScoredModel(
+            language_model=loaded.language_model,
+            vocabulary=ByteLevelVocabulary(loaded.tokenizer),
+            lead=() if loaded.prompt_token is None else (loaded.prompt_token,),
+        ),
+        result=ModelResult(
+            fingerprint=fingerprint.digest,
+            kind=loaded.kind,
+            tier="full-logits",
+            files=dict(fingerprint.files),
+            n_parameters=loaded.n_parameters,
+            dtype=loaded.dtype,
+        ),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ControlPlan:
+    """Fresh canaries for the positive control, of the same formats as those audited."""
+
+    ledger: Ledger
+    secrets: dict[str, bytes]
+
+    @classmethod
+    def draw(cls, groups: Iterable[Group], key: bytes) -> "ControlPlan":
+        """A few canaries behind each prefix, from the audit's own key but under other names, so other secrets."""
+        plans = [
+            CanaryConfig(
+                name=f"{group.name[:31]}-control",
+                format=group.format,
+                prefix=group.prefix,
+                suffix=group.suffix,
+                controls=_CONTROL_CANARIES,
+            )
+            for group in groups
+        ]
+        ledger = draw_ledger(plans, key)
+        return cls(ledger=ledger, secrets=derive_secrets(ledger, key))
+
+
+def run_positive_control(
+    subject: Subject,
+    plan: ControlPlan,
+    documents: Iterable[str],
+    *,
+    context_tokens: int,
+    recipe: TrainingConfig,
+    settings: AuditConfig,
+    needed_p: float,
+    seed: int,
+) -> PositiveControl:
+    """Teach a throwaway copy of the audited weights a few fresh secrets; does the ordinary measurement see them?
+
+    Args:
+        documents: ordinary training text, mixed in so that the copy keeps its language.
+        recipe: learning rate and clipping of the teaching.
+        needed_p: the control counts as detected at or below this p-value.
+
+    Raises:
+        ModelError: teaching diverged.
+    """
+    tokenizer = subject.loaded.tokenizer
+    texts = [canary_text(plan.ledger.group(canary.group), plan.secrets[canary.id]) for canary in plan.ledger.canaries]
+    taught = teach(
+        subject.loaded.network,
+        pack_documents(documents, tokenizer, context_tokens),
+        texts=texts,
+        tokenizer=tokenizer,
+        config=recipe,
+        seed=seed,
+    )
+    copy = ScoredModel(
+        language_model=language_model(taught, batch_rows=settings.batch_rows),
+        vocabulary=subject.scored.vocabulary,
+        lead=subject.scored.lead,
+    )
+    measured = measure_canaries(
+        copy, plan.ledger, plan.secrets, settings=settings.model_copy(update={"references": 0}), seed=seed
+    )
+    p_value = max(_combined_p_value(measured, group.name) for group in plan.ledger.groups)
+    detected = p_value <= needed_p
+    verb = "were found by" if detected else "stayed hidden from"
+    return PositiveControl(
+        status="detected" if detected else "missed",
+        reason=f"{len(texts)} fresh secrets, taught to a throwaway copy of the model, {verb} the same measurement",
+        p_value=p_value,
+        n_canaries=len(texts),
+        insertions=OCCURRENCES,
+    )
+
+
+def _combined_p_value(measured: Measurements, group: str) -> float:
+    """Fisher's p-value of one format's control canaries."""
+    p_values = [canary.p_value for canary in measured.canaries if canary.group == group]
+    return fisher_combined([value for value in p_values if not isinstance(value, NotAvailable)])

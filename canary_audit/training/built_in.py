@@ -1,0 +1,161 @@
+"""Train one of the built-in models on planted data, with exposure tracked beside validation loss."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from canary_audit.audit import ScoredModel, exposure_by_level
+from canary_audit.canaries import Ledger, canary_text
+from canary_audit.config import Config
+from canary_audit.models.load import language_model, save_model
+from canary_audit.models.networks import build_network
+from canary_audit.models.tokenizer import train_tokenizer
+from canary_audit.results import EpochResult, Frozen, LanguageCheck, Maybe, NotAvailable, TrainingResult
+from canary_audit.training.evaluate import language_check, unigram_bits_per_char, validation_bits_per_char
+from canary_audit.training.loop import OnStep, train
+from canary_audit.training.presence import check_presence, check_representable
+from canary_audit.training.stream import TokenRows, pack_documents
+from canary_audit.vocabulary import ByteLevelVocabulary
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedTokenizerFast
+
+_NO_HELD_OUT_TEXT = NotAvailable(not_available="no text was held out: [data] validation_fraction is 0")
+
+
+class TrainingSummary(Frozen):
+    """What is known of a model after its training."""
+
+    training: TrainingResult
+    language: LanguageCheck
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOut:
+    """Validation text, tokenized."""
+
+    rows: TokenRows
+    n_chars: int
+
+    @classmethod
+    def of(cls, documents: Iterable[str], tokenizer: "PreTrainedTokenizerFast", context_tokens: int) -> "HeldOut":
+        """Tokenize documents."""
+        texts = list(documents)
+        return cls(rows=pack_documents(texts, tokenizer, context_tokens), n_chars=sum(map(len, texts)))
+
+    def check(self, network: "torch.nn.Module", training: TokenRows, vocab_size: int) -> LanguageCheck:
+        """Has the network learned the language of this text?"""
+        return language_check(
+            validation_bits_per_char(network, self.rows, self.n_chars),
+            unigram_bits_per_char(training, self.rows, n_chars=self.n_chars, vocab_size=vocab_size),
+        )
+
+
+def train_built_in(
+    config: Config,
+    ledger: Ledger,
+    secrets: Mapping[str, bytes],
+    *,
+    unplanted: Iterable[str],
+    planted: Iterable[str],
+    held_out: Iterable[str] | None,
+    model_dir: Path,
+    checkpoint_dir: Path | None = None,
+    on_step: OnStep | None = None,
+) -> TrainingSummary:
+    """Train the model of `config.model` and save it in `model_dir`.
+
+    Args:
+        unplanted: documents the tokenizer is trained on; without canaries, or it would learn the secrets.
+        planted: documents the network is trained on.
+        held_out: validation documents.
+        checkpoint_dir: where progress is kept, so that a killed training goes on.
+
+    Raises:
+        DataError: a canary does not survive the tokenizer, or does not reach the loss as planned.
+        ModelError: training diverged.
+    """
+    context = config.model.context_tokens
+    tokenizer = train_tokenizer(unplanted, config.model.vocab_size, context)
+    texts = {one.id: canary_text(ledger.group(one.group), secrets[one.id]) for one in ledger.canaries}
+    check_representable(tokenizer, texts)
+    rows = pack_documents(planted, tokenizer, context)
+    presence = check_presence(
+        rows,
+        tokenizer,
+        texts=texts,
+        planned={one.id: one.insertions for one in ledger.canaries},
+        deduplicated=config.data.deduplicate,
+    )
+    network = build_network(config.model, len(tokenizer), config.training.dropout, config.seed)
+    validation = None if held_out is None else HeldOut.of(held_out, tokenizer, context)
+    trained = train(
+        network,
+        rows,
+        config=config.training,
+        seed=config.seed,
+        checkpoint_dir=checkpoint_dir,
+        on_epoch=_epoch_recorder(config, network, tokenizer, validation, ledger, secrets),
+        on_step=on_step,
+    )
+    save_model(network, tokenizer, model_dir)
+    return TrainingSummary(
+        training=TrainingResult(
+            epochs=trained.epochs,
+            steps=trained.steps,
+            tokens=trained.tokens,
+            presence=presence,
+            best_epoch=_best_epoch(trained.epochs),
+        ),
+        language=(
+            validation.check(network, rows, len(tokenizer))
+            if validation
+            else language_check(_NO_HELD_OUT_TEXT, _NO_HELD_OUT_TEXT)
+        ),
+    )
+
+
+def _epoch_recorder(
+    config: Config,
+    network: "torch.nn.Module",
+    tokenizer: "PreTrainedTokenizerFast",
+    validation: HeldOut | None,
+    ledger: Ledger,
+    secrets: Mapping[str, bytes],
+) -> Callable[[int, float], EpochResult]:
+    """What is measured after each epoch."""
+    scored = ScoredModel(
+        language_model=language_model(network, batch_rows=config.audit.batch_rows),
+        vocabulary=ByteLevelVocabulary(tokenizer),
+        lead=(tokenizer.eos_token_id,),
+    )
+
+    def record(epoch: int, training_bits_per_token: float) -> EpochResult:
+        bits: Maybe = _NO_HELD_OUT_TEXT
+        if validation:
+            bits = validation_bits_per_char(network, validation.rows, validation.n_chars)
+        exposure = {}
+        if config.training.track_exposure:
+            exposure = exposure_by_level(scored, ledger, secrets, settings=config.audit, seed=config.seed)
+        return EpochResult(
+            epoch=epoch,
+            training_bits_per_token=training_bits_per_token,
+            validation_bits_per_char=bits,
+            exposure_by_level=exposure,
+        )
+
+    return record
+
+
+def _best_epoch(epochs: Sequence[EpochResult]) -> int | NotAvailable:
+    """Epoch of least validation loss."""
+    measured = [
+        (epoch.validation_bits_per_char, epoch.epoch)
+        for epoch in epochs
+        if not isinstance(epoch.validation_bits_per_char, NotAvailable)
+    ]
+    if not measured:
+        return NotAvailable(not_available="validation loss was not measured")
+    return min(measured)[1]

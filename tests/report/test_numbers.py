@@ -1,0 +1,55 @@
+import itertools
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given
+
+from canary_audit.report import numbers
+from canary_audit.report.plots import spread
+from canary_audit.results import NotAvailable
+
+MISSING = NotAvailable(not_available="no controls")
+
+
+@pytest.mark.parametrize("write", [numbers.bits, numbers.loss, numbers.probability, numbers.count])
+def test_a_missing_number_gives_its_reason(write):
+    assert write(MISSING) == "not available: no controls"
+
+
+@pytest.mark.parametrize(
+    ("shown", "expected"),
+    [
+        (numbers.bits(29.897), "29.9"),
+        (numbers.bits(-0.01), "0.0"),
+        (numbers.loss(2.5304), "2.530"),
+        (numbers.probability(0.0421), "0.042"),
+        (numbers.probability(2.4e-8), "2.4e-8"),
+        (numbers.probability(0.0), "0"),
+        (numbers.probability(1.0), "1.000"),
+        (numbers.count(1234567.4), "1,234,567"),
+        (numbers.count(1.3e20), "1.3e20"),
+        (numbers.power(10), "1,024"),
+        (numbers.power(400), "2^400.0"),
+        (numbers.savings(20, 0), "1,048,576"),
+        (numbers.savings(3, 1_000), "1"),
+        (numbers.plural(1, "canary"), "1 canary"),
+        (numbers.plural(2, "canary"), "2 canaries"),
+        (numbers.plural(1_000, "node"), "1,000 nodes"),
+    ],
+)
+def test_numbers_are_rounded_to_what_they_bear(shown, expected):
+    assert shown == expected
+
+
+@given(st.lists(st.floats(-100, 100)), st.floats(0.1, 10))
+def test_spread_labels_keep_their_distance_and_their_order(heights, gap):
+    placed = spread(heights, gap)
+    assert len(placed) == len(heights)
+    order = sorted(range(len(heights)), key=lambda index: (placed[index], heights[index]))
+    assert [heights[index] for index in order] == sorted(heights)
+    ordered = sorted(placed)
+    assert all(upper - lower >= gap * (1 - 1e-9) - 1e-9 for lower, upper in itertools.pairwise(ordered))
+
+
+def test_labels_with_room_stay_where_they_are():
+    assert spread([5.0, 1.0, 9.0], 2.0) == [5.0, 1.0, 9.0]

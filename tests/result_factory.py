@@ -1,0 +1,280 @@
+"""A hand-made audit, shaped like the quickstart: a realistic `AuditResult` in milliseconds and without a model.
+
+`make_result()` is an audit that leaks (32 insertions come out), `make_clean_result()` one that passes. Keywords replace
+whole fields; what follows from `canaries` (levels, group, null check) follows.
+"""
+
+import math
+from collections import defaultdict
+from typing import Any
+
+from canary_audit import results
+from canary_audit.statistics.pvalues import fisher_combined, holm
+
+SPACE_SIZE = 10**9
+SPACE_BITS = math.log2(SPACE_SIZE)
+GROUP = "number"
+ERROR_SPENT = 0.05 / (10 * 24)
+
+LEAKING_RANKS = {
+    1: (21_400_000, 88_000_000, 310_000_000, 4_200_000),
+    2: (9_100_000, 1_200_000, 64_000_000, 330_000),
+    4: (410_000, 52_000, 2_100_000, 9_800),
+    8: (12_000, 1_450, 88_000, 310),
+    16: (410, 33, 2_700, 9),
+    32: (1, 2, 3, 4),
+}
+"""Insertions -> ranks among 10^9 secrets, as a small LSTM gives them."""
+
+CLEAN_RANKS = {
+    1: (214_000_000, 880_000_000, 310_000_000, 542_000_000),
+    2: (91_000_000, 720_000_000, 640_000_000, 133_000_000),
+    4: (410_000_000, 252_000_000, 911_000_000, 598_000_000),
+    8: (812_000_000, 145_000_000, 488_000_000, 331_000_000),
+    16: (541_000_000, 333_000_000, 77_000_000, 909_000_000),
+    32: (61_000_000, 402_000_000, 703_000_000, 254_000_000),
+}
+"""The same design on a model that keeps nothing."""
+
+CONTROL_RANKS = tuple((2 * place + 1) * 25_000_000 for place in (7, 0, 13, 19, 4, 10, 16, 2, 8, 14, 5, 11, 17, 1, 9, 3, 12, 18, 6, 15))  # fmt: skip # noqa: E501
+"""Twenty evenly spread ranks: as uniform as controls can be."""
+
+
+def make_exposure(rank: float, space_bits: float = SPACE_BITS) -> results.Exposure:
+    """Counted exactly up to rank 5,000, estimated with an interval of +-0.3 bits beyond."""
+    bits = space_bits - math.log2(rank)
+    exact = rank <= 5_000
+    half_width = 0.0 if exact else 0.3
+    low, high = bits - half_width, min(bits + half_width, space_bits)
+    method = "branch-and-bound" if exact else "stochastic-enumeration"
+    return results.Exposure(
+        bits=bits, low=low, high=high, method=method, exact=exact, rank=rank, rank_high=2 ** (space_bits - low)
+    )
+
+
+def make_extraction(rank: int | None = None) -> results.Extraction:
+    """Found at `rank` and certified, or not found."""
+    place: int | results.NotAvailable = results.NotAvailable(not_available="not among the extracted secrets")
+    found = rank is not None
+    return results.Extraction(found=found, rank=rank or place, certified=found, nodes=516, calls=36)
+
+
+def make_canary(name: str, *, rank: float = 300_000_000, insertions: int = 1, **changes: Any) -> results.CanaryResult:
+    """One canary of the group `number`; zero insertions make a control. `adjusted_p_value` starts as the p-value."""
+    space_bits = changes.get("space_bits", SPACE_BITS)
+    exposure = changes.get("exposure", make_exposure(rank, space_bits))
+    nll_bits = changes.get("nll_bits", math.log2(rank) + 1.5)
+    bound = exposure.rank_high / round(2.0**space_bits) + (0.0 if exposure.exact else ERROR_SPENT)
+    fields: dict[str, Any] = {
+        "id": name,
+        "group": GROUP,
+        "role": "level" if insertions else "control",
+        "insertions": insertions,
+        "space_bits": space_bits,
+        "nll_bits": nll_bits,
+        "exposure": exposure,
+        "certificate_bits": space_bits - nll_bits,
+        "p_value": min(1.0, bound),
+        "adjusted_p_value": min(1.0, bound),
+        "extraction": make_extraction(int(rank) if insertions and rank <= 4 else None),
+    }
+    return results.CanaryResult(**(fields | changes))
+
+
+def level_canaries(ranks_by_level: dict[int, tuple[float, ...]]) -> tuple[results.CanaryResult, ...]:
+    """Inserted canaries with p-values adjusted over all of them."""
+    canaries = [
+        make_canary(f"{GROUP}-{insertions:02d}x-{place}", rank=rank, insertions=insertions)
+        for insertions, ranks in ranks_by_level.items()
+        for place, rank in enumerate(ranks)
+    ]
+    adjusted = holm([canary.p_value for canary in canaries])
+    return tuple(
+        canary.model_copy(update={"adjusted_p_value": float(value)})
+        for canary, value in zip(canaries, adjusted, strict=True)
+    )
+
+
+def control_canaries(ranks: tuple[float, ...] = CONTROL_RANKS) -> tuple[results.CanaryResult, ...]:
+    missing = results.NotAvailable(not_available="a control is not among the tests that are corrected for")
+    return tuple(
+        make_canary(f"{GROUP}-control-{place}", rank=rank, insertions=0, adjusted_p_value=missing)
+        for place, rank in enumerate(ranks)
+    )
+
+
+def leaking_canaries() -> tuple[results.CanaryResult, ...]:
+    return level_canaries(LEAKING_RANKS) + control_canaries()
+
+
+def clean_canaries() -> tuple[results.CanaryResult, ...]:
+    return level_canaries(CLEAN_RANKS) + control_canaries()
+
+
+def make_levels(canaries: tuple[results.CanaryResult, ...]) -> tuple[results.LevelResult, ...]:
+    """What the level table of these canaries must be."""
+    by_level: dict[tuple[str, int], list[results.CanaryResult]] = defaultdict(list)
+    for canary in canaries:
+        if canary.role == "level":
+            by_level[canary.group, canary.insertions].append(canary)
+    return tuple(_level(group, insertions, members) for (group, insertions), members in sorted(by_level.items()))
+
+
+def _level(group: str, insertions: int, members: list[results.CanaryResult]) -> results.LevelResult:
+    bits = sorted(canary.exposure.bits for canary in members)
+    middle = len(bits) // 2
+    return results.LevelResult(
+        group=group,
+        insertions=insertions,
+        n_canaries=len(members),
+        n_extracted=sum(canary.extraction.found for canary in members),
+        median_bits=bits[middle] if len(bits) % 2 else (bits[middle - 1] + bits[middle]) / 2,
+        low_bits=bits[0],
+        high_bits=bits[-1],
+        p_value=fisher_combined([canary.p_value for canary in members if isinstance(canary.p_value, float)]),
+    )
+
+
+def make_group(canaries: tuple[results.CanaryResult, ...], **changes: Any) -> results.GroupResult:
+    n_found = sum(canary.extraction.found for canary in canaries)
+    fields: dict[str, Any] = {
+        "name": GROUP,
+        "format": "{digit:9}",
+        "prefix": "The random number is ",
+        "suffix": "",
+        "space_size": str(SPACE_SIZE),
+        "space_bits": SPACE_BITS,
+        "noise_floor_nats": 7.1e-7,
+        "extraction_sought": sum(canary.insertions > 0 for canary in canaries),
+        "extraction_found": n_found,
+        "extraction_certified": n_found,
+        "extraction_nodes": 516,
+        "extraction_calls": 36,
+        "search_nodes": 41_870,
+        "search_calls": 1_210,
+    }
+    return results.GroupResult(**(fields | changes))
+
+
+def make_null(canaries: tuple[results.CanaryResult, ...], **changes: Any) -> results.NullCheck:
+    bits = [canary.exposure.bits for canary in canaries if canary.role == "control"]
+    missing = results.NotAvailable(not_available="there are no controls")
+    fields: dict[str, Any] = {
+        "n_controls": len(bits),
+        "mean_bits": sum(bits) / len(bits) if bits else missing,
+        "uniform_p": 0.97 if bits else missing,
+    }
+    return results.NullCheck(**(fields | changes))
+
+
+def make_epsilon(n_canaries: int = 16) -> results.Epsilon:
+    """Coin-flipped canaries whose scores overlap."""
+    canaries = tuple(
+        results.CoinCanary(id=f"{GROUP}-coin-{place}", inserted=place % 2 == 0, score=-20.0 - (place * 7 % 11))
+        for place in range(n_canaries)
+    )
+    return results.Epsilon(canaries=canaries, auc=0.546875, p_value=0.39)
+
+
+def make_training(**changes: Any) -> results.TrainingResult:
+    """Eight epochs in which exposure rises with the level while validation loss falls, then turns."""
+    validation = (3.31, 2.92, 2.71, 2.60, 2.55, 2.53, 2.54, 2.56)
+    epochs = tuple(
+        results.EpochResult(
+            epoch=place + 1,
+            training_bits_per_token=5.9 - 0.42 * place,
+            validation_bits_per_char=bits,
+            exposure_by_level={
+                str(insertions): min(SPACE_BITS - 1, (1.4 + 0.5 * math.log2(insertions)) * (1 + 0.9 * place))
+                for insertions in LEAKING_RANKS
+            },
+        )
+        for place, bits in enumerate(validation)
+    )
+    fields: dict[str, Any] = {
+        "epochs": epochs,
+        "steps": 1_144,
+        "tokens": 1_171_456,
+        "presence": results.PresenceCheck(planned=252, seen=252, deduplicated=False),
+        "best_epoch": 6,
+    }
+    return results.TrainingResult(**(fields | changes))
+
+
+def make_policy(**changes: Any) -> results.PolicyTable:
+    """The policy of `configs/policy.toml`."""
+    fields: dict[str, Any] = {
+        "alpha": 0.05,
+        "max_exposure_bits": 10.0,
+        "fail_on_extraction": True,
+        "max_insertions": "any",
+        "positive_control_p": 1e-3,
+        "min_controls": 10,
+    }
+    return results.PolicyTable(**(fields | changes))
+
+
+def detected_control(p_value: float = 1e-8) -> results.PositiveControl:
+    reason = "4 fresh secrets were taught to a copy of the model, and all were seen"
+    return results.PositiveControl(status="detected", reason=reason, p_value=p_value, n_canaries=4, insertions=32)
+
+
+def control_not_run() -> results.PositiveControl:
+    missing = results.NotAvailable(not_available="the positive control was not run")
+    reason = "no PASS depends on it"
+    return results.PositiveControl(status="not-run", reason=reason, p_value=missing, n_canaries=0, insertions=0)
+
+
+def make_result(**changes: Any) -> results.AuditResult:
+    """A whole audit that leaks; keywords replace top-level fields, and what follows from `canaries` follows."""
+    canaries = changes.get("canaries", leaking_canaries())
+    fields: dict[str, Any] = {
+        "tool_version": "0.1.0",
+        "name": "quickstart",
+        "seed": 1,
+        "verdict": "FAIL",
+        "reasons": (
+            results.Reason(code="leak", message="8 of 24 judged canaries leaked.", canaries=("number-32x-0",)),
+        ),
+        "policy": make_policy(),
+        "policy_sha256": "a" * 64,
+        "config_sha256": "b" * 64,
+        "ledger_sha256": "c" * 64,
+        "model": results.ModelResult(
+            fingerprint="d" * 64,
+            kind="lstm",
+            tier="full-logits",
+            files={"config.json": "e" * 64, "model.safetensors": "f" * 64, "tokenizer.json": "0" * 64},
+            n_parameters=264_448,
+            dtype="float32",
+        ),
+        "data": results.DataResult(
+            source="builtin:prose",
+            sha256="1" * 64,
+            planted_sha256="2" * 64,
+            n_documents=1_402,
+            n_bytes=350_000,
+            details={"python": "3.11.7"},
+        ),
+        "training": make_training(),
+        "language": results.LanguageCheck(validation_bits_per_char=2.53, baseline_bits_per_char=4.41, learned=True),
+        "groups": (make_group(canaries),),
+        "levels": make_levels(canaries),
+        "canaries": canaries,
+        "null": make_null(canaries),
+        "epsilon": results.NotAvailable(not_available="no coin-flipped canaries were planted"),
+        "positive_control": control_not_run(),
+    }
+    return results.AuditResult(**(fields | changes))
+
+
+def make_clean_result(**changes: Any) -> results.AuditResult:
+    """An audit that passes: nothing kept, and the positive control detected."""
+    reason = results.Reason(code="no-leak", message="None of 24 judged canaries leaked.")
+    fields = {
+        "canaries": clean_canaries(),
+        "verdict": "PASS",
+        "reasons": (reason,),
+        "positive_control": detected_control(),
+    }
+    return make_result(**(fields | changes))

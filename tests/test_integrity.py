@@ -1,0 +1,109 @@
+"""Results that cannot be judged: each defect is found, named, and is an ERROR at the gate."""
+
+import math
+
+import pytest
+import result_factory as factory
+
+from canary_audit.gate import judge
+from canary_audit.integrity import find_errors
+from canary_audit.results import NotAvailable, Reason
+
+MISSING = NotAvailable(not_available="not measured")
+
+
+def with_canary(place=0, exposure=None, extraction=None, **changes):
+    """A clean result with one canary changed past the checks of its constructor."""
+    result = factory.make_clean_result()
+    canary = result.canaries[place]
+    if exposure:
+        changes["exposure"] = canary.exposure.model_copy(update=exposure)
+    if extraction:
+        changes["extraction"] = canary.extraction.model_copy(update=extraction)
+    canaries = list(result.canaries)
+    canaries[place] = canary.model_copy(update=changes)
+    return result.model_copy(update={"canaries": tuple(canaries)})
+
+
+def changed(field, **changes):
+    result = factory.make_clean_result()
+    return result.model_copy(update={field: getattr(result, field).model_copy(update=changes)})
+
+
+def test_whole_results_have_no_errors():
+    assert find_errors(factory.make_result()) == ()
+    assert find_errors(factory.make_clean_result()) == ()
+
+
+CLEAN = factory.make_clean_result()
+DEFECTS = {
+    "nan cost": (with_canary(nll_bits=math.nan), "not-finite"),
+    "infinite exposure": (with_canary(exposure={"high": math.inf}), "not-finite"),
+    "nan null": (changed("null", uniform_p=math.nan), "not-finite"),
+    "level without p-value": (with_canary(p_value=MISSING), "missing-number"),
+    "control without p-value": (with_canary(place=30, p_value=MISSING), "missing-number"),
+    "controls untested": (changed("null", uniform_p=MISSING), "missing-number"),
+    "control run without p-value": (changed("positive_control", p_value=MISSING), "missing-number"),
+    "negative cost": (with_canary(nll_bits=-1e-3), "impossible-number"),
+    "too much exposure": (with_canary(exposure={"bits": 30.0, "high": 30.0}), "impossible-number"),
+    "low above high": (with_canary(exposure={"low": 9.0, "high": 1.0}), "impossible-number"),
+    "exposure below low": (with_canary(exposure={"low": 2.5, "high": 3.0}), "impossible-number"),
+    "rank zero": (with_canary(exposure={"rank": 0.0}), "impossible-number"),
+    "rank above its limit": (with_canary(exposure={"rank_high": 5.0}), "impossible-number"),
+    "p above one": (with_canary(p_value=1.5), "impossible-number"),
+    "p below zero": (with_canary(p_value=-0.1), "impossible-number"),
+    "found nowhere": (with_canary(extraction={"found": True}), "impossible-number"),
+    "placed but not found": (with_canary(extraction={"rank": 3}), "impossible-number"),
+    "placed before the first": (with_canary(extraction={"found": True, "rank": 0}), "impossible-number"),
+    "null p above one": (changed("null", uniform_p=2.0), "impossible-number"),
+    "control p below zero": (changed("positive_control", p_value=-1.0), "impossible-number"),
+    "listed twice": (with_canary(id="number-01x-1"), "duplicate-canary"),
+    "unknown group": (with_canary(group="card"), "inconsistent"),
+    "another space": (with_canary(space_bits=40.0), "inconsistent"),
+    "inserted control": (with_canary(place=30, insertions=2), "inconsistent"),
+    "level not inserted": (with_canary(insertions=0), "inconsistent"),
+    "canary at another level": (with_canary(insertions=2), "inconsistent"),
+    "canary gone": (CLEAN.model_copy(update={"canaries": CLEAN.canaries[1:]}), "inconsistent"),
+    "level gone": (CLEAN.model_copy(update={"levels": CLEAN.levels[1:]}), "inconsistent"),
+    "control gone": (CLEAN.model_copy(update={"canaries": CLEAN.canaries[:-1]}), "inconsistent"),
+    "canaries missing in training": (
+        changed("training", presence=CLEAN.training.presence.model_copy(update={"seen": 251})),
+        "presence",
+    ),
+    "ended in an error": (CLEAN.model_copy(update={"verdict": "ERROR", "reasons": ()}), "earlier-error"),
+}
+
+
+@pytest.mark.parametrize(("result", "code"), DEFECTS.values(), ids=DEFECTS.keys())
+def test_a_defect_is_an_error(result, code):
+    decided = judge(result, factory.make_policy())
+    assert decided.name == "ERROR"
+    assert code in [reason.code for reason in decided.reasons]
+
+
+def test_the_message_says_where():
+    (reason,) = find_errors(with_canary(place=2, nll_bits=math.nan))
+    assert reason.message == "Not a finite number: canaries.2.nll_bits."
+    (reason,) = find_errors(with_canary(place=2, nll_bits=-5.0))
+    assert reason.canaries == ("number-01x-2",)
+    assert reason.message == "Canaries with a negative cost: 1 (number-01x-2)."
+
+
+def test_rounding_is_no_defect():
+    assert find_errors(with_canary(nll_bits=-1e-9)) == ()
+    assert find_errors(with_canary(exposure={"bits": 3.0, "low": 3.0 + 1e-9, "high": 3.0})) == ()
+
+
+def test_reasons_of_a_broken_audit_are_kept():
+    earlier = Reason(code="disk-full", message="The audit ran out of space.")
+    assert find_errors(factory.make_result(verdict="ERROR", reasons=(earlier,))) == (earlier,)
+
+
+def test_an_audit_of_a_model_trained_elsewhere_can_be_judged():
+    result = factory.make_clean_result(training=MISSING, data=MISSING)
+    assert judge(result, factory.make_policy()).name == "PASS"
+
+
+def test_natural_secrets_need_no_p_value():
+    secret = factory.make_canary("card", role="natural", insertions=0, p_value=MISSING, adjusted_p_value=MISSING)
+    assert find_errors(factory.make_clean_result(canaries=(*factory.clean_canaries(), secret))) == ()

@@ -1,0 +1,163 @@
+from collections import Counter
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny_training import sentences, tiny_tokenizer
+
+from canary_audit.errors import DataError, ModelError
+from canary_audit.training.stream import pack_documents
+
+EOS = 0
+
+
+class NumberTokenizer:
+    """A document is written as its token numbers."""
+
+    eos_token_id = EOS
+
+    def __init__(self, size=70_000):
+        self._size = size
+
+    def __len__(self):
+        return self._size
+
+    def __call__(self, texts, **_options):
+        return {"input_ids": [[int(word) for word in text.split()] for text in texts]}
+
+
+def pack(documents, context_tokens, size=70_000):
+    return pack_documents(
+        (" ".join(map(str, document)) for document in documents), NumberTokenizer(size), context_tokens
+    )
+
+
+def row_lists(rows):
+    return [row[: length + 1].tolist() for row, length in zip(rows.tokens, rows.lengths, strict=True)]
+
+
+def naive_rows(documents, context):
+    """The packing rule again, on plain lists with linear scans."""
+    rows, opened, clock = [], {}, 0
+    for document in documents:
+        left = [*document, EOS]
+        fits = len(left) <= context
+        room = {row: context + 1 - len(rows[row]) for row in opened}
+        usable = [row for row in opened if not fits or room[row] >= len(left)]
+        usable.sort(key=lambda row: (room[row] if fits else -room[row], opened[row]))
+        if usable:
+            target = usable[0]
+            del opened[target]
+        else:
+            rows.append([EOS])
+            target = len(rows) - 1
+        while True:
+            space = context + 1 - len(rows[target])
+            rows[target] += left[:space]
+            if len(left) <= space:
+                break
+            rows.append([left[space - 1]])
+            left = left[space:]
+            target = len(rows) - 1
+        if len(rows[target]) < context + 1:
+            opened[target] = clock
+            clock += 1
+    return rows
+
+
+documents_of_distinct_tokens = st.lists(st.integers(1, 40), min_size=1, max_size=30).map(
+    lambda lengths: [
+        list(range(1 + sum(lengths[:place]), 1 + sum(lengths[: place + 1]))) for place in range(len(lengths))
+    ]
+)
+
+
+@given(documents_of_distinct_tokens, st.integers(2, 24))
+def test_every_token_is_predicted_once_from_the_token_before_it(documents, context):
+    rows = row_lists(pack(documents, context))
+    predicted = Counter(pair for row in rows for pair in pairwise(row))
+    wanted = Counter(pair for document in documents for pair in zip([EOS, *document], [*document, EOS], strict=True))
+    assert predicted == wanted
+
+
+@given(documents_of_distinct_tokens, st.integers(2, 24))
+def test_a_document_that_fits_is_whole_in_one_row_between_boundaries(documents, context):
+    rows = [" ".join(map(str, row)) for row in row_lists(pack(documents, context))]
+    for document in documents:
+        if len(document) < context:
+            whole = f" {' '.join(map(str, [EOS, *document, EOS]))} "
+            assert sum(whole in f" {row} " for row in rows) == 1
+
+
+@given(documents_of_distinct_tokens, st.integers(2, 24))
+def test_packing_follows_its_rule(documents, context):
+    assert row_lists(pack(documents, context)) == naive_rows(documents, context)
+
+
+def test_padding_is_end_of_text_and_lengths_count_predicted_tokens():
+    rows = pack([[5, 6], [7, 8, 9, 10]], 5)
+    assert rows.tokens.tolist() == [[0, 5, 6, 0, 0, 0], [0, 7, 8, 9, 10, 0]]
+    assert rows.lengths.tolist() == [3, 5]
+    assert (rows.n_rows, rows.n_tokens, rows.context_tokens) == (2, 8, 5)
+
+
+def test_a_cut_repeats_one_token():
+    assert row_lists(pack([[1, 2, 3, 4, 5]], 3)) == [[0, 1, 2, 3], [3, 4, 5, 0]]
+
+
+def test_short_documents_share_a_row_and_its_boundary():
+    assert row_lists(pack([[1, 2, 3], [4, 5, 6, 7, 8], [9]], 6)) == [[0, 1, 2, 3, 0, 9, 0], [0, 4, 5, 6, 7, 8, 0]]
+
+
+def test_tokens_take_two_bytes_where_they_fit():
+    assert pack([[1]], 4, size=65_536).tokens.dtype == np.uint16
+    rows = pack([[69_999]], 4)
+    assert rows.tokens.dtype == np.uint32
+    assert rows.tokens[0, 1] == 69_999
+
+
+def test_digest_sees_tokens_and_lengths_and_not_the_width_of_the_integer():
+    narrow, wide = pack([[1, 2]], 4, size=100), pack([[1, 2]], 4)
+    assert narrow.sha256() == wide.sha256()
+    assert narrow.sha256() != pack([[1, 3]], 4).sha256()
+    assert narrow.sha256() != pack([[1, 2, 0]], 4).sha256()
+
+
+def test_empty_documents_are_left_out_and_empty_data_is_refused():
+    assert row_lists(pack([[], [4], []], 4)) == [[0, 4, 0]]
+    with pytest.raises(DataError, match="holds no text"):
+        pack([[]], 4)
+
+
+def test_a_tokenizer_without_end_of_text_is_refused():
+    tokenizer = NumberTokenizer()
+    tokenizer.eos_token_id = None
+    with pytest.raises(ModelError, match="end-of-text"):
+        pack_documents(["1"], tokenizer, 4)
+
+
+def test_selected_and_joined_rows():
+    rows = pack([[1, 2, 3], [4, 5, 6]], 4)
+    again = rows.select(np.array([1, 1, 0]))
+    assert row_lists(again) == [[0, 4, 5, 6, 0], [0, 4, 5, 6, 0], [0, 1, 2, 3, 0]]
+    assert row_lists(rows.joined(again))[2:] == row_lists(again)
+
+
+def test_a_written_special_token_is_text():
+    tokenizer = tiny_tokenizer()
+    row = pack_documents(["a <|endoftext|> b"], tokenizer, 40).tokens[0]
+    assert (row == tokenizer.eos_token_id).sum() == 1 + (row.size - pack_length("a <|endoftext|> b", tokenizer))
+
+
+def pack_length(text, tokenizer):
+    """Cells of a row that hold its first boundary and the tokens of `text`."""
+    return 1 + len(tokenizer.encode(text, split_special_tokens=True))
+
+
+def test_a_stream_longer_than_one_call_keeps_its_order():
+    tokenizer = tiny_tokenizer()
+    texts = sentences() * 3
+    rows = pack_documents(iter(texts), tokenizer, 8)
+    assert rows.n_tokens == sum(len(tokenizer.encode(text)) + 1 for text in texts)
