@@ -165,6 +165,25 @@ def load_config(path: Path, overrides: tuple[str, ...] = ()) -> Config:
     return _resolve_paths(config, path.resolve().parent)
 
 
+def plant_config(data: Path, secret_format: str, prefix: str, suffix: str, levels: str, seed: int) -> Config:
+    """The configuration behind `plant DATA`: plant in a file, hold nothing out, train nothing.
+
+    Raises:
+        ConfigError: `levels` is not a list of numbers such as `1,2,4`.
+    """
+    if not all(level.strip().isdecimal() for level in levels.split(",")):
+        raise ConfigError(f"--levels {levels}: write numbers of insertions separated by commas, such as 1,2,4")
+    table = {"format": secret_format, "prefix": prefix, "suffix": suffix, "levels": levels.split(",")}
+    raw = {
+        "name": "planted",
+        "seed": seed,
+        "data": {"source": str(data), "validation_fraction": 0.0},
+        "canaries": [table],
+        "policy": {"path": ""},
+    }
+    return validate_table(Config, raw, "plant")
+
+
 def read_toml(path: Path) -> dict[str, Any]:
     """Parse a TOML file, or raise `ConfigError` that says where it is wrong."""
     try:

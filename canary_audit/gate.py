@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from canary_audit.config import read_toml, validate_table
+from canary_audit.errors import ModelError
+from canary_audit.fingerprint import fingerprint_directory
 from canary_audit.integrity import find_errors, reason_about
 from canary_audit.results import AuditResult, CanaryResult, Maybe, NotAvailable, PolicyTable, Reason, VerdictName
 from canary_audit.statistics.power import detectable_bits
@@ -68,6 +70,22 @@ def judge(result: AuditResult, policy: PolicyTable) -> Verdict:
     if gaps := tuple(_gaps(result, evidence, policy)):
         return Verdict(name="INCONCLUSIVE", reasons=gaps)
     return Verdict(name="PASS", reasons=(_clearance(evidence),))
+
+
+def require_same_model(result: AuditResult, folder: Path) -> None:
+    """Make sure that `folder` holds the very model the result speaks of.
+
+    Raises:
+        ModelError: it is another model, or cannot be read.
+    """
+    found = fingerprint_directory(folder)
+    if found.digest == result.model.fingerprint:
+        return
+    names = sorted(set(result.model.files) | set(found.files))
+    differing = [name for name in names if result.model.files.get(name) != found.files.get(name)]
+    raise ModelError(
+        f"{folder}: model differs from the audited one in {', '.join(differing)}; audit this model before its release"
+    )
 
 
 def needs_positive_control(result: AuditResult, policy: PolicyTable) -> bool:

@@ -76,7 +76,7 @@ class AuditRun:
         self._key = self._settle_key(key)
         self.ledger = draw_ledger(config.canaries, self._key)
         self._secrets = derive_secrets(self.ledger, self._key)
-        write_atomic(directory.path("ledger.json"), self.ledger.to_json().encode())
+        self._write_ledger()
 
     def plant(self) -> PlantedSummary:
         """Write the training data with the canaries in it, and the held-out data without."""
@@ -149,6 +149,12 @@ class AuditRun:
             given = load_key(folder / "key") if (folder / "key").exists() else new_key()
         save_key(folder, given)
         return given
+
+    def _write_ledger(self) -> None:
+        path, inputs = self._directory.path("ledger.json"), self._settings("canaries")
+        if not self._directory.is_done("ledger", inputs):
+            write_atomic(path, self.ledger.to_json().encode())
+            self._directory.record("ledger", inputs, [path])
 
     def _plant(self) -> PlantedSummary:
         source = open_source(self.config.data, self.config.seed)

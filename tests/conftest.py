@@ -2,6 +2,10 @@
 
 import pytest
 import result_factory
+from hypothesis import settings
+
+settings.register_profile("no-clock", deadline=None)  # a slow machine is no failure
+settings.load_profile("no-clock")
 
 
 @pytest.fixture

@@ -96,6 +96,7 @@ def test_exit_codes(name, code):
         ({"language": language(learned=True, bits=MISSING)}, {}, "language-not-measured"),
         ({"positive_control": factory.control_not_run()}, {}, "positive-control-not-run"),
         ({"positive_control": control_missed()}, {}, "positive-control-missed"),
+        ({"positive_control": control_missed(1e-9)}, {}, "positive-control-missed"),
         ({"positive_control": factory.detected_control(2e-3)}, {}, "positive-control-missed"),
         ({"null": factory.make_null(factory.clean_canaries(), uniform_p=9e-4)}, {}, "controls-not-uniform"),
         ({}, {"min_controls": 21}, "too-few-controls"),

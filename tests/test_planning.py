@@ -116,6 +116,11 @@ def test_a_refused_digit_count_is_what_it_takes():
     assert plan(GROUP | {"format": "{digit:4}"}).failing_bits == 10.0
 
 
+def test_just_enough_controls_will_do():
+    assert plan(GROUP | {"controls": 10}).groups[0].n_controls == 10
+    assert plan(GROUP | {"controls": 5}, GROUP | {"name": "more", "controls": 5}).n_judged == 48
+
+
 def test_a_group_of_controls_may_have_a_small_space():
     made = plan(GROUP, {"name": "spare", "format": "{digit:2}", "prefix": "pin ", "controls": 3})
     assert made.groups[1].n_judged == 0

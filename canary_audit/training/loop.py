@@ -87,7 +87,8 @@ def train(
 def _reproducible(threads: int, device: str) -> Iterator[None]:
     """Fix what else decides the last bit of a sum; torch knows these settings only per process.
 
-    Off the CPU, torch's recurrent and attention kernels refuse to run under its deterministic mode, so it is left out.
+    On a GPU the deterministic mode needs an environment variable from before the process starts
+    (CUBLAS_WORKSPACE_CONFIG), so there it is left as it was.
     """
     threads_before = torch.get_num_threads()
     deterministic_before = torch.are_deterministic_algorithms_enabled()

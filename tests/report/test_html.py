@@ -86,7 +86,7 @@ def test_every_canary_and_level_is_in_a_table(make_result):
 def test_several_groups_have_a_plot_and_tables_each():
     page = check(render(SHAPES["several-groups"](), "html"))
     assert len(page.having("svg")) == 3
-    assert "natural-1" in page.text
+    assert "natural-1 natural secret" in page.text
 
 
 def test_paper_estimates_are_labelled():

@@ -74,7 +74,7 @@ def killed_until_done(kind, folder, moments):
 
 
 def random_moments():
-    draw = random.Random(3)  # noqa: S311  # no secret depends on it
+    draw = random.Random(3)
     while True:
         yield draw.randint(2, 9)
 

@@ -1,0 +1,366 @@
+"""The command line: verbs, exit codes, progress, and nothing else.
+
+Exit codes: 0 done (for `gate`: PASS), 1 `gate` says FAIL, 2 error, 3 `gate` says INCONCLUSIVE, 130/143 interrupted.
+Verbs import what they need themselves, so that `--help` is quick and `gate`, `report`, `plan`, `verify` never load torch.
+"""
+
+import faulthandler
+import resource
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import click
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from canary_audit import __version__
+from canary_audit.errors import CanaryAuditError, LedgerError
+
+if TYPE_CHECKING:
+    from canary_audit.config import Config
+    from canary_audit.gate import Policy
+    from canary_audit.pipeline import AuditRun
+    from canary_audit.results import AuditResult
+
+app = typer.Typer(
+    name="canary-audit",
+    help="Does your language model give away secrets it was trained on?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+_out = Console(highlight=False)
+_err = Console(stderr=True, highlight=False)
+
+ConfigArgument = Annotated[Path, typer.Argument(help="Configuration file (TOML).", show_default=False)]
+ResultArgument = Annotated[Path, typer.Argument(help="A result.json.", show_default=False)]
+OutOption = Annotated[Path | None, typer.Option("--out", help="Run directory; reports/NAME if not given.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", help="Override one value: table.key=value. May be repeated.")
+]
+SeedOption = Annotated[int | None, typer.Option("--seed", help="Override the configuration's seed.")]
+KeyOption = Annotated[
+    str | None, typer.Option("--key", help="Key that secrets derive from, as file:PATH; secrets/key if not given.")
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", help="Print results and errors only.")]
+
+
+@app.command()
+def run(
+    config: ConfigArgument,
+    out: OutOption = None,
+    override: SetOption = None,
+    seed: SeedOption = None,
+    key: KeyOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Plan, plant, train, measure and judge. Resumes what was interrupted."""
+    from canary_audit.pipeline import run_audit
+
+    settings = _load_config(config, override, seed)
+    folder = _run_folder(settings, out)
+    with _progress(quiet) as progress:
+        result = run_audit(settings, _policy(settings), folder, key=_given_key(key), progress=progress)
+    _print_result(result, folder / "report.html")
+
+
+@app.command()
+def plan(config: ConfigArgument, override: SetOption = None) -> None:
+    """Say what a design can and cannot detect; refuse one that cannot fail."""
+    from canary_audit.planning import plan_audit
+    from canary_audit.report.plan import plan_text
+
+    settings = _load_config(config, override, None)
+    _out.print(plan_text(plan_audit(settings, _policy(settings).table)), markup=False)
+
+
+@app.command()
+def plant(
+    source: Annotated[Path, typer.Argument(metavar="CONFIG.toml | DATA", help="What to plant in.", show_default=False)],
+    out: OutOption = None,
+    override: SetOption = None,
+    seed: SeedOption = None,
+    key: KeyOption = None,
+    secret_format: Annotated[str, typer.Option("--format", help="Secret format (with DATA).")] = "{digit:9}",
+    prefix: Annotated[str, typer.Option(help="Text before the secret (with DATA).")] = "The random number is ",
+    suffix: Annotated[str, typer.Option(help="Text after the secret (with DATA).")] = "",
+    levels: Annotated[str, typer.Option(help="Numbers of insertions (with DATA).")] = "1,2,4,8,16,32",
+    quiet: QuietOption = False,
+) -> None:
+    """Put canaries into training data: planted data and a sealed ledger come out."""
+    from canary_audit.config import plant_config
+
+    if source.suffix == ".toml":
+        settings = _load_config(source, override, seed)
+    else:
+        settings = plant_config(source, secret_format, prefix, suffix, levels, 1 if seed is None else seed)
+    folder = _run_folder(settings, out)
+    with _started(settings, folder, key, quiet=quiet) as started:
+        summary = started.plant()
+    _out.print(f"planted data  {folder / 'data' / summary.train}", markup=False, soft_wrap=True)
+    _out.print(f"ledger        {folder / 'ledger.json'}", markup=False, soft_wrap=True)
+    _out.print(f"key           {folder / 'secrets' / 'key'}  (keep it: it opens the ledger)", markup=False, soft_wrap=True)
+
+
+@app.command()
+def train(
+    config: ConfigArgument,
+    out: OutOption = None,
+    override: SetOption = None,
+    seed: SeedOption = None,
+    key: KeyOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Train a built-in model on planted data. Your own trainer is as good."""
+    settings = _load_config(config, override, seed)
+    folder = _run_folder(settings, out)
+    with _started(settings, folder, key, quiet=quiet) as started:
+        started.train()
+    _out.print(f"model  {folder / 'model'}", markup=False, soft_wrap=True)
+
+
+@app.command()
+def audit(
+    config: Annotated[Path | None, typer.Argument(help="Configuration file, or:", show_default=False)] = None,
+    ledger: Annotated[Path | None, typer.Option(help="ledger.json of planted data.")] = None,
+    model: Annotated[Path | None, typer.Option(help="Folder of the model trained on it.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Planted data; data/train.* beside the ledger if there.")] = None,
+    validation: Annotated[
+        Path | None, typer.Option(help="Held-out text; data/validation.* beside the ledger if there.")
+    ] = None,
+    policy: Annotated[Path | None, typer.Option(help="Policy file (with --ledger).")] = None,
+    out: OutOption = None,
+    override: SetOption = None,
+    seed: SeedOption = None,
+    key: KeyOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Measure exposure and extraction; writes result.json and report.html."""
+    if config is not None:
+        run(config, out, override, seed, key, quiet)
+        return
+    if ledger is None or model is None or policy is None:
+        raise click.UsageError("give a configuration file, or --ledger, --model and --policy")
+    from canary_audit.existing_model import audit_model
+    from canary_audit.gate import load_policy
+    from canary_audit.report import render
+    from canary_audit.rundir import write_atomic
+
+    folder = out or Path("reports") / model.resolve().name
+    with _progress(quiet) as progress:
+        progress("measuring", 0, 1)
+        result = audit_model(
+            ledger,
+            model,
+            load_policy(policy),
+            key=_given_key(key) or _key_beside(ledger),
+            data=data or _beside(ledger, "train"),
+            validation=validation or _beside(ledger, "validation"),
+            seed=1 if seed is None else seed,
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(folder / "result.json", result.to_json().encode())
+    write_atomic(folder / "report.html", render(result, "html").encode())
+    _print_result(result, folder / "report.html")
+
+
+@app.command()
+def report(
+    result: ResultArgument,
+    format: Annotated[str, typer.Option("--format", help="html, markdown or json.")] = "markdown",
+    out: Annotated[Path | None, typer.Option("--out", help="File to write; standard output if not given.")] = None,
+    reveal: Annotated[bool, typer.Option("--reveal", help="Show the secrets; needs ledger.json and the key.")] = False,
+    key: KeyOption = None,
+) -> None:
+    """Render a result."""
+    from canary_audit.report import render
+    from canary_audit.results import load_result
+    from canary_audit.rundir import write_atomic
+
+    text = render(load_result(result), format, _reveal(result, key) if reveal else None)  # type: ignore[arg-type]
+    if out is None:
+        sys.stdout.write(text)
+    else:
+        write_atomic(out, text.encode(), mode=0o600 if reveal else 0o644)
+
+
+@app.command()
+def gate(
+    result: ResultArgument,
+    policy: Annotated[Path, typer.Option(help="Policy file: what a release must satisfy.", show_default=False)],
+    model: Annotated[Path | None, typer.Option(help="Refuse unless this folder is the audited model.")] = None,
+) -> None:
+    """Judge a result: exit 0 PASS, 1 FAIL, 2 error, 3 INCONCLUSIVE."""
+    from canary_audit.gate import EXIT_CODES, judge, load_policy, require_same_model
+    from canary_audit.report.sanitize import sanitize
+    from canary_audit.results import load_result
+
+    audited = load_result(result)
+    if model is not None:
+        require_same_model(audited, model)
+    verdict = judge(audited, load_policy(policy).table)
+    _out.print(verdict.name, markup=False)
+    for reason in verdict.reasons:
+        _out.print(f"  {sanitize(reason.message)}", markup=False, soft_wrap=True)
+    raise typer.Exit(EXIT_CODES[verdict.name])
+
+
+@app.command()
+def verify(folder: Annotated[Path, typer.Argument(metavar="RUN", help="Run directory.", show_default=False)]) -> None:
+    """Recompute the chain of hashes ledger -> data -> model -> scores -> result."""
+    from canary_audit.rundir import verify_chain
+
+    findings = verify_chain(folder)
+    for finding in findings:
+        _err.print(finding, markup=False, soft_wrap=True)
+    if findings:
+        raise typer.Exit(2)
+    _out.print(f"{folder}: intact", markup=False, soft_wrap=True)
+
+
+@app.command()
+def selftest(quiet: QuietOption = False) -> None:
+    """Check the statistics against worlds of known truth, on this machine."""
+    from canary_audit.selftest import run_selftest, selftest_table
+
+    with _progress(quiet) as progress:
+        checks = run_selftest(progress)
+    _out.print(selftest_table(checks))
+    if not all(check.holds for check in checks):
+        raise typer.Exit(2)
+
+
+@app.command()
+def doctor() -> None:
+    """Versions and devices, for a bug report."""
+    from canary_audit.doctor import diagnosis
+
+    for name, value in diagnosis():
+        _out.print(f"{name:14}{value}", markup=False, soft_wrap=True)
+
+
+@app.callback(invoke_without_command=True)
+def _program(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
+    if version:
+        _out.print(f"canary-audit {__version__}")
+        raise typer.Exit
+
+
+def main() -> NoReturn:
+    """Run the program and exit; every error of ours is one line on standard error and exit code 2."""
+    faulthandler.enable()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))  # a core holds secrets
+    signal.signal(signal.SIGTERM, _terminated)
+    sys.exit(_exit_code(lambda: app(standalone_mode=False)))
+
+
+def _exit_code(program: Callable[[], object]) -> int:
+    try:
+        code = program()
+    except CanaryAuditError as error:
+        _err.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
+    except click.ClickException as error:
+        error.show()
+    except (KeyboardInterrupt, click.Abort):
+        _err.print("interrupted; run the same command again to go on")
+        return 130
+    except Exception:  # noqa: BLE001 - the one place where a defect becomes an exit code
+        traceback.print_exc()
+        _err.print("[bold red]error:[/] this is a defect of canary-audit; please report it with the lines above")
+    else:
+        return code if isinstance(code, int) else 0
+    return 2
+
+
+def _terminated(number: int, _frame: object) -> NoReturn:
+    raise SystemExit(128 + number)
+
+
+def _load_config(path: Path, override: list[str] | None, seed: int | None) -> "Config":
+    from canary_audit.config import load_config
+
+    given = list(override or [])
+    if seed is not None:
+        given.append(f"seed={seed}")
+    return load_config(path, tuple(given))
+
+
+def _policy(settings: "Config") -> "Policy":
+    from canary_audit.gate import load_policy
+
+    return load_policy(Path(settings.policy.path))
+
+
+def _run_folder(settings: "Config", out: Path | None) -> Path:
+    return out or Path("reports") / settings.name
+
+
+@contextmanager
+def _started(settings: "Config", folder: Path, key: str | None, *, quiet: bool) -> "Iterator[AuditRun]":
+    """A run directory, held, and the run in it."""
+    from canary_audit.pipeline import AuditRun
+    from canary_audit.rundir import RunDirectory
+
+    with RunDirectory(folder) as directory, _progress(quiet) as progress:
+        yield AuditRun(settings, directory, key=_given_key(key), progress=progress)
+
+
+def _given_key(reference: str | None) -> bytes | None:
+    """The key that `--key file:PATH` names."""
+    if reference is None:
+        return None
+    from canary_audit.canaries import load_key
+
+    kind, _, place = reference.partition(":")
+    if kind != "file" or not place:
+        raise LedgerError("--key: write it as file:PATH; a key on the command line would be seen by others")
+    return load_key(Path(place))
+
+
+def _key_beside(ledger: Path) -> bytes:
+    from canary_audit.canaries import load_key
+
+    return load_key(ledger.parent / "secrets" / "key")
+
+
+def _beside(ledger: Path, name: str) -> Path | None:
+    """`data/NAME.*` in the ledger's folder, if it is there."""
+    return next(iter(sorted((ledger.parent / "data").glob(f"{name}.*"))), None)
+
+
+def _reveal(result: Path, key: str | None) -> dict[str, str]:
+    from canary_audit.canaries import derive_secrets, load_ledger
+
+    ledger = result.parent / "ledger.json"
+    secrets = derive_secrets(load_ledger(ledger), _given_key(key) or _key_beside(ledger))
+    return {name: secret.decode() for name, secret in secrets.items()}
+
+
+def _print_result(result: "AuditResult", page: Path) -> None:
+    from canary_audit.report.terminal import summary
+
+    _out.print(summary(result))
+    _out.print(f"report  {page}", markup=False, soft_wrap=True)
+
+
+@contextmanager
+def _progress(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """A bar for each thing that is being done, on standard error."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description:18}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=_err, disable=quiet) as bars:
+        tasks: dict[str, object] = {}
+
+        def progress(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total)
+            bars.update(tasks[what], completed=done, total=total)  # type: ignore[arg-type]
+
+        yield progress

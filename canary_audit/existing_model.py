@@ -1,0 +1,123 @@
+"""Audit a model that was trained elsewhere, on data planted here."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from canary_audit.audit import measure_canaries
+from canary_audit.canaries import derive_secrets, load_ledger
+from canary_audit.config import AuditConfig, DataConfig, TrainingConfig
+from canary_audit.data.sources import read_documents
+from canary_audit.gate import Policy
+from canary_audit.judgement import Evidence, conclude
+from canary_audit.results import AuditResult, DataResult, LanguageCheck, NotAvailable, PositiveControl
+from canary_audit.rundir import canonical_json, digest, sha256_file
+from canary_audit.subject import ControlPlan, Subject, load_subject, run_positive_control
+from canary_audit.training.built_in import HeldOut
+from canary_audit.training.evaluate import language_check
+from canary_audit.training.stream import pack_documents
+
+_LONGEST_CONTEXT = 256
+"""Tokens of a row when a model's own context is longer: enough for a canary, cheap for a check."""
+
+
+def audit_model(
+    ledger_path: Path,
+    model_dir: Path,
+    policy: Policy,
+    *,
+    key: bytes,
+    data: Path | None = None,
+    validation: Path | None = None,
+    settings: AuditConfig | None = None,
+    recipe: TrainingConfig | None = None,
+    seed: int = 1,
+) -> AuditResult:
+    """Measure and judge the model in a local folder against a ledger.
+
+    Args:
+        key: what the ledger's secrets derive from.
+        data: planted training data, mixed into the positive control; without it that control cannot be run.
+        validation: text the model was not trained on, to see that it has learned its language; without it no PASS.
+        recipe: learning rate and clipping of the positive control.
+
+    Raises:
+        LedgerError: the key and the ledger do not belong together.
+        ModelError: the model cannot be loaded safely and whole, or gives impossible numbers.
+    """
+    settings, recipe = settings or AuditConfig(), recipe or TrainingConfig()
+    ledger = load_ledger(ledger_path)
+    secrets = derive_secrets(ledger, key)
+    subject = load_subject(model_dir, settings, device=recipe.device)
+    measured = measure_canaries(subject.scored, ledger, secrets, settings=settings, seed=seed)
+    evidence = Evidence(
+        name=model_dir.resolve().name,
+        seed=seed,
+        config_sha256=digest(canonical_json(settings.model_dump(mode="json"))),
+        ledger_sha256=ledger.sha256,
+        model=subject.result,
+        data=_data_result(data),
+        training=NotAvailable(not_available="the model was trained elsewhere"),
+        language=_language(subject, data, validation),
+        measured=measured,
+    )
+
+    def control() -> PositiveControl:
+        if data is None:
+            return _no_control()
+        return run_positive_control(
+            subject,
+            ControlPlan.draw(ledger.groups, key),
+            _documents(data),
+            context_tokens=_context(subject),
+            recipe=recipe,
+            settings=settings,
+            needed_p=policy.table.positive_control_p,
+            seed=seed,
+        )
+
+    return conclude(evidence, policy, control)
+
+
+def _documents(path: Path) -> Iterator[str]:
+    return read_documents(path, DataConfig(source=path.name))
+
+
+def _context(subject: Subject) -> int:
+    return min(subject.loaded.tokenizer.model_max_length, _LONGEST_CONTEXT)
+
+
+def _language(subject: Subject, data: Path | None, validation: Path | None) -> LanguageCheck:
+    """Held-out loss against token frequencies: those of the training data, or else of the held-out text itself."""
+    if validation is None:
+        unknown = NotAvailable(not_available="no held-out text was given (--validation)")
+        return language_check(unknown, unknown)
+    tokenizer, context = subject.loaded.tokenizer, _context(subject)
+    held_out = HeldOut.of(_documents(validation), tokenizer, context)
+    frequencies = held_out.rows if data is None else pack_documents(_documents(data), tokenizer, context)
+    return held_out.check(subject.loaded.network, frequencies, len(tokenizer))
+
+
+def _data_result(data: Path | None) -> DataResult | NotAvailable:
+    """What is known of planted data from its file alone."""
+    if data is None:
+        return NotAvailable(not_available="the training data was not given (--data)")
+    sizes = [len(text.encode()) for text in _documents(data)]
+    planted_sha256 = sha256_file(data)
+    return DataResult(
+        source=data.name,
+        sha256=planted_sha256,
+        planted_sha256=planted_sha256,
+        n_documents=len(sizes),
+        n_bytes=sum(sizes),
+        details={"note": "the planted file itself was given, so both hashes are its own"},
+    )
+
+
+def _no_control() -> PositiveControl:
+    return PositiveControl(
+        status="not-run",
+        reason="it needs text to teach from: give the training data (--data)",
+        p_value=NotAvailable(not_available="not run"),
+        n_canaries=0,
+        insertions=0,
+    )
