@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
-import click
 import typer
 from rich.console import Console
 from rich.markup import escape
@@ -74,10 +73,10 @@ def run(
 def plan(config: ConfigArgument, override: SetOption = None) -> None:
     """Say what a design can and cannot detect; refuse one that cannot fail."""
     from canary_audit.planning import plan_audit
-    from canary_audit.report.plan import plan_text
+    from canary_audit.plan_text import plan_text
 
     settings = _load_config(config, override, None)
-    _out.print(plan_text(plan_audit(settings, _policy(settings).table)), markup=False)
+    _out.print(plan_text(plan_audit(settings, _policy(settings).table)), markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -146,7 +145,7 @@ def audit(
         run(config, out, override, seed, key, quiet)
         return
     if ledger is None or model is None or policy is None:
-        raise click.UsageError("give a configuration file, or --ledger, --model and --policy")
+        raise typer.BadParameter("give a configuration file, or --ledger, --model and --policy")
     from canary_audit.existing_model import audit_model
     from canary_audit.gate import load_policy
     from canary_audit.report import render
@@ -257,25 +256,14 @@ def main() -> NoReturn:
     faulthandler.enable()
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))  # a core holds secrets
     signal.signal(signal.SIGTERM, _terminated)
-    sys.exit(_exit_code(lambda: app(standalone_mode=False)))
-
-
-def _exit_code(program: Callable[[], object]) -> int:
     try:
-        code = program()
+        app()
     except CanaryAuditError as error:
         _err.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
-    except click.ClickException as error:
-        error.show()
-    except (KeyboardInterrupt, click.Abort):
-        _err.print("interrupted; run the same command again to go on")
-        return 130
     except Exception:  # noqa: BLE001 - the one place where a defect becomes an exit code
         traceback.print_exc()
         _err.print("[bold red]error:[/] this is a defect of canary-audit; please report it with the lines above")
-    else:
-        return code if isinstance(code, int) else 0
-    return 2
+    sys.exit(2)
 
 
 def _terminated(number: int, _frame: object) -> NoReturn:

@@ -102,11 +102,11 @@ class AuditRun:
         }
         path = self._directory.path("training.json")
         if not self._directory.is_done("model", inputs):
-            model_dir = self._directory.path("model")
+            model_dir, checkpoints = self._directory.path("model"), self._directory.path("checkpoints")
             shutil.rmtree(model_dir, ignore_errors=True)
-            _write_json(path, self._train(planted, model_dir))
+            _write_json(path, self._train(planted, model_dir, checkpoints / digest(canonical_json(inputs))[:16]))
             self._directory.record("model", inputs, [model_dir, path])
-            shutil.rmtree(self._directory.path("checkpoint"), ignore_errors=True)
+            shutil.rmtree(checkpoints, ignore_errors=True)  # none where nothing was trained
         return _read_json(path, TrainingSummary)
 
     def measure(self) -> Measurements:
@@ -186,7 +186,7 @@ class AuditRun:
             validation=planted.validation.name if planted.validation else None,
         )
 
-    def _train(self, planted: PlantedSummary, model_dir: Path) -> TrainingSummary:
+    def _train(self, planted: PlantedSummary, model_dir: Path, checkpoint_dir: Path) -> TrainingSummary:
         config = self.config
         source = open_source(config.data, config.seed)
         held_out = read_documents(self._data_file(planted.validation), config.data) if planted.validation else None
@@ -198,7 +198,7 @@ class AuditRun:
             planted=read_documents(self._data_file(planted.train), config.data),
             held_out=held_out,
             model_dir=model_dir,
-            checkpoint_dir=self._directory.path("checkpoint"),
+            checkpoint_dir=checkpoint_dir,
             on_step=lambda step, n_steps: self._progress("training", step, n_steps),
         )
 
