@@ -1,7 +1,8 @@
 """The command line: verbs, exit codes, progress, and nothing else.
 
 Exit codes: 0 done (for `gate`: PASS), 1 `gate` says FAIL, 2 error, 3 `gate` says INCONCLUSIVE, 130/143 interrupted.
-Verbs import what they need themselves, so that `--help` is quick and `gate`, `report`, `plan`, `verify` never load torch.
+Verbs import what they need themselves, so that `--help` is quick, and `gate`, `report`, `plan` and `verify` never load
+torch.
 """
 
 import faulthandler
@@ -72,11 +73,11 @@ def run(
 @app.command()
 def plan(config: ConfigArgument, override: SetOption = None) -> None:
     """Say what a design can and cannot detect; refuse one that cannot fail."""
-    from canary_audit.planning import plan_audit
     from canary_audit.plan_text import plan_text
+    from canary_audit.planning import plan_audit
 
     settings = _load_config(config, override, None)
-    _out.print(plan_text(plan_audit(settings, _policy(settings).table)), markup=False, soft_wrap=True)
+    _say(plan_text(plan_audit(settings, _policy(settings).table)))
 
 
 @app.command()
@@ -86,7 +87,7 @@ def plant(
     override: SetOption = None,
     seed: SeedOption = None,
     key: KeyOption = None,
-    secret_format: Annotated[str, typer.Option("--format", help="Secret format (with DATA).")] = "{digit:9}",
+    secret_format: Annotated[str, typer.Option("--format", help="Secret format (with DATA).")] = "{digit:9}",  # noqa: S107
     prefix: Annotated[str, typer.Option(help="Text before the secret (with DATA).")] = "The random number is ",
     suffix: Annotated[str, typer.Option(help="Text after the secret (with DATA).")] = "",
     levels: Annotated[str, typer.Option(help="Numbers of insertions (with DATA).")] = "1,2,4,8,16,32",
@@ -102,9 +103,9 @@ def plant(
     folder = _run_folder(settings, out)
     with _started(settings, folder, key, quiet=quiet) as started:
         summary = started.plant()
-    _out.print(f"planted data  {folder / 'data' / summary.train}", markup=False, soft_wrap=True)
-    _out.print(f"ledger        {folder / 'ledger.json'}", markup=False, soft_wrap=True)
-    _out.print(f"key           {folder / 'secrets' / 'key'}  (keep it: it opens the ledger)", markup=False, soft_wrap=True)
+    _say(f"planted data  {folder / 'data' / summary.train}")
+    _say(f"ledger        {folder / 'ledger.json'}")
+    _say(f"key           {folder / 'secrets' / 'key'}  (keep it: it opens the ledger)")
 
 
 @app.command()
@@ -121,7 +122,7 @@ def train(
     folder = _run_folder(settings, out)
     with _started(settings, folder, key, quiet=quiet) as started:
         started.train()
-    _out.print(f"model  {folder / 'model'}", markup=False, soft_wrap=True)
+    _say(f"model  {folder / 'model'}")
 
 
 @app.command()
@@ -204,9 +205,9 @@ def gate(
     if model is not None:
         require_same_model(audited, model)
     verdict = judge(audited, load_policy(policy).table)
-    _out.print(verdict.name, markup=False)
+    _say(verdict.name)
     for reason in verdict.reasons:
-        _out.print(f"  {sanitize(reason.message)}", markup=False, soft_wrap=True)
+        _say(f"  {sanitize(reason.message)}")
     raise typer.Exit(EXIT_CODES[verdict.name])
 
 
@@ -220,7 +221,7 @@ def verify(folder: Annotated[Path, typer.Argument(metavar="RUN", help="Run direc
         _err.print(finding, markup=False, soft_wrap=True)
     if findings:
         raise typer.Exit(2)
-    _out.print(f"{folder}: intact", markup=False, soft_wrap=True)
+    _say(f"{folder}: intact")
 
 
 @app.command()
@@ -241,7 +242,7 @@ def doctor() -> None:
     from canary_audit.doctor import diagnosis
 
     for name, value in diagnosis():
-        _out.print(f"{name:14}{value}", markup=False, soft_wrap=True)
+        _say(f"{name:14}{value}")
 
 
 @app.callback(invoke_without_command=True)
@@ -260,7 +261,7 @@ def main() -> NoReturn:
         app()
     except CanaryAuditError as error:
         _err.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
-    except Exception:  # noqa: BLE001 - the one place where a defect becomes an exit code
+    except Exception:
         traceback.print_exc()
         _err.print("[bold red]error:[/] this is a defect of canary-audit; please report it with the lines above")
     sys.exit(2)
@@ -268,6 +269,11 @@ def main() -> NoReturn:
 
 def _terminated(number: int, _frame: object) -> NoReturn:
     raise SystemExit(128 + number)
+
+
+def _say(text: str) -> None:
+    """Print a line as it is: no markup, no wrapping."""
+    _out.print(text, markup=False, soft_wrap=True)
 
 
 def _load_config(path: Path, override: list[str] | None, seed: int | None) -> "Config":
@@ -334,7 +340,7 @@ def _print_result(result: "AuditResult", page: Path) -> None:
     from canary_audit.report.terminal import summary
 
     _out.print(summary(result))
-    _out.print(f"report  {page}", markup=False, soft_wrap=True)
+    _say(f"report  {page}")
 
 
 @contextmanager

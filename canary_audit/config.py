@@ -152,8 +152,8 @@ AnyTable = TypeVar("AnyTable", bound=BaseModel)
 def load_config(path: Path, overrides: tuple[str, ...] = ()) -> Config:
     """Read and check one configuration file.
 
-    `overrides` are `table.key=value` strings as given to `--set`; values are TOML, or plain strings. `path.key` reaches into
-    a list of tables by index: `canaries.0.controls=40`. Relative paths in the file are resolved against its folder.
+    `overrides` are `table.key=value` strings as given to `--set`; values are TOML, or plain strings. A list of
+    tables is reached into by index: `canaries.0.controls=40`. Relative paths are resolved against the file's folder.
 
     Raises:
         ConfigError: the file is missing, is not TOML, or holds a key or value that is not allowed.

@@ -83,7 +83,7 @@ def _documents(path: Path) -> Iterator[str]:
 
 
 def _context(subject: Subject) -> int:
-    return min(subject.loaded.tokenizer.model_max_length, _LONGEST_CONTEXT)
+    return min(int(subject.loaded.tokenizer.model_max_length), _LONGEST_CONTEXT)
 
 
 def _language(subject: Subject, data: Path | None, validation: Path | None) -> LanguageCheck:

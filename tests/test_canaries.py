@@ -334,5 +334,5 @@ def test_shuffling_plans_moves_no_secret(ledger: Ledger) -> None:
     """Ids, not places, decide what a canary's secret is."""
     plans = [Plan(name=name) for name in ("a", "b", "c")]
     expected = derive_secrets(draw_ledger(plans, KEY), KEY)
-    random.Random(4).shuffle(plans)  # noqa: S311 - a test is to be repeatable
+    random.Random(4).shuffle(plans)
     assert derive_secrets(draw_ledger(plans, KEY), KEY) == expected

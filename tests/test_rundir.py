@@ -313,7 +313,7 @@ def test_an_intact_run_has_no_findings(finished: Path) -> None:
 
 
 def test_a_flipped_bit_anywhere_is_found(finished: Path) -> None:
-    rng = random.Random(18)  # noqa: S311 - a test is to be repeatable
+    rng = random.Random(18)
     files = [path for path in finished.rglob("*") if path.is_file() and path.name != ".lock"]
     assert len(files) == 7
     for path in files:

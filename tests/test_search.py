@@ -82,9 +82,7 @@ def test_the_estimated_tree_size_is_unbiased():
     model, walk = digit_tree(5, np.random.default_rng(4), spread=1.5), digit_walk(5)
     threshold = np.sort(naive_costs(model, 5))[3_000]
     exact = search(walk, model, thresholds_nats=np.array([threshold]), keep=KeepAll())
-    sampled = search(
-        walk, model, thresholds_nats=np.full(600, threshold), keep=KeepSample(8, np.random.default_rng(0))
-    )
+    sampled = search(walk, model, thresholds_nats=np.full(600, threshold), keep=KeepSample(8, np.random.default_rng(0)))
     assert exact.tree_size[0] == exact.nodes
     assert abs(sampled.tree_size.mean() / exact.nodes - 1) < 0.05
 

@@ -18,7 +18,7 @@ from canary_audit.wordlists import BUILTIN_WORD_LISTS
 
 
 def seeded(seed: int) -> random.Random:
-    return random.Random(seed)  # noqa: S311 - a test is to be repeatable
+    return random.Random(seed)
 
 
 TINY_LISTS = {"ab": ("a", "ab", "b", "ba"), "pets": ("cat", "dog", "cat"), "accents": ("é", "ü")}

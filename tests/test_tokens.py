@@ -11,7 +11,10 @@ from canary_audit.spaces import parse_space
 from canary_audit.tokens import LEAF, CanonicalWalk, TrieWalk
 from canary_audit.vocabulary import ByteLevelVocabulary, ByteVocabulary
 
-TEXT = ["the cat sat on the mat and the dog ran after the red fox", "my pin is 1234 and my red fox is here 42 times"] * 20
+TEXT = [
+    "the cat sat on the mat and the dog ran after the red fox",
+    "my pin is 1234 and my red fox is here 42 times",
+] * 20
 
 
 def train(*, split_digits: bool) -> ByteLevelVocabulary:
@@ -19,7 +22,9 @@ def train(*, split_digits: bool) -> ByteLevelVocabulary:
     tokenizer = Tokenizer(models.BPE())
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.pre_tokenizer = (
-        pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), byte_level]) if split_digits else byte_level
+        pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), byte_level])
+        if split_digits
+        else byte_level
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
@@ -123,7 +128,7 @@ def test_a_secret_outside_the_space_has_no_path(digit_splitting):
 
 
 def test_trie_walk_holds_just_its_paths():
-    walk = TrieWalk((9,), [(1, 2), (1, 3), (4,)], lambda path: bytes(path))
+    walk = TrieWalk((9,), [(1, 2), (1, 3), (4,)], bytes)
     root = walk.children(walk.root)
     assert root.tokens.tolist() == [1, 4]
     assert root.completions.tolist() == [2.0, 1.0]
@@ -134,4 +139,4 @@ def test_trie_walk_holds_just_its_paths():
 @pytest.mark.parametrize("paths", [[(1,), (1, 2)], [(1, 2), (1,)], [(1, 2), (1, 2)]])
 def test_trie_walk_refuses_paths_that_begin_others(paths):
     with pytest.raises(SpaceError):
-        TrieWalk((), paths, lambda path: bytes(path))
+        TrieWalk((), paths, bytes)

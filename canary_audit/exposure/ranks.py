@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from canary_audit.statistics.intervals import log_t_interval
 
 from canary_audit.errors import ModelError
 from canary_audit.models.interface import FloatArray, LanguageModel
 from canary_audit.search import KeepAll, KeepSample, Leaves, SearchResult, search
+from canary_audit.statistics.intervals import log_t_interval
 from canary_audit.tokens import CanonicalWalk, TrieWalk
 
 _PILOT_SIZE = 16

@@ -8,12 +8,12 @@ import math
 import random
 
 import numpy as np
-from canary_audit.statistics.intervals import clopper_pearson
 from scipy import stats
 
 from canary_audit.exposure.ranks import score_paths
 from canary_audit.models.interface import FloatArray, LanguageModel
 from canary_audit.results import Maybe, NotAvailable, PaperEstimate
+from canary_audit.statistics.intervals import clopper_pearson
 from canary_audit.tokens import CanonicalWalk
 
 _CONFIDENCE = 0.95

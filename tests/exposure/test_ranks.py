@@ -23,7 +23,9 @@ def test_every_exact_rank_equals_full_enumeration_on_a_space_of_100000():
         walk, model, [secret_of(int(n), 5) for n in numbers], settings=RankSettings(exact_nodes=20_000), rng=rng()
     )
     assert all(estimate.exact for estimate in report.estimates)
-    assert [estimate.rank for estimate in report.estimates] == [float((costs <= costs[n] + 1e-12).sum()) for n in numbers]
+    assert [estimate.rank for estimate in report.estimates] == [
+        float((costs <= costs[n] + 1e-12).sum()) for n in numbers
+    ]
     np.testing.assert_allclose([estimate.nll_nats for estimate in report.estimates], costs[numbers])
 
 

@@ -1,0 +1,38 @@
+# `make audit` and `make test` do all set-up themselves, on a machine with Python 3.11 or newer.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: audit test check bench sample nightly clean
+
+audit: $(INSTALLED)  ## a real audit in about two minutes; see reports/quickstart/report.html
+	$(BIN)/canary-audit run configs/quickstart.toml
+
+test: $(INSTALLED)  ## the default suite, a few minutes
+	$(BIN)/pytest -m "not slow"
+
+check: $(INSTALLED)  ## format, lint, types, import layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(INSTALLED)  ## speed and accuracy against the alternatives; see docs/performance.md
+	$(BIN)/python benchmarks/scoring.py --quick
+	$(BIN)/python benchmarks/rank.py --quick
+
+sample: $(INSTALLED)  ## regenerate reports/sample after a deliberate change
+	$(BIN)/pytest tests/test_sample.py -m slow --update-sample
+
+nightly: $(INSTALLED)  ## everything, the slow trends and the long kill tests too
+	$(BIN)/pytest
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find canary_audit tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(INSTALLED): pyproject.toml constraints/ci.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints/ci.txt -e ".[dev]"
+	touch $(INSTALLED)

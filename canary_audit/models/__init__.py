@@ -1,0 +1,1 @@
+"""Language models behind one small interface; each back-end passes the same conformance suite."""
