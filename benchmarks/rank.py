@@ -11,19 +11,15 @@ extract memorized secrets. The last line of the output is one JSON object.
 import argparse
 import json
 import math
-from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
-from canary_audit.exposure.ranks import RankReport, RankSettings, measure_ranks, score_paths
-from canary_audit.extraction import extract
 from canary_audit.models.interface import FloatArray
 from canary_audit.models.table import TableModel, digit_tree
 from canary_audit.spaces import parse_space
-from canary_audit.tokens import CanonicalWalk
+from canary_audit.tokens.canonical import CanonicalWalk
 from canary_audit.vocabulary import ByteVocabulary
 
 N_DIGITS = 6
@@ -79,7 +75,8 @@ def _row(
     n_references = _affordable_references(nodes)
     ranks = np.array([estimate.rank for estimate in estimates])
     sampled, fitted = zip(
-        *(_paper_bits(costs[canary], rng.choice(costs, n_references, replace=False)) for _ in range(repeats)), strict=True
+        *(_paper_bits(costs[canary], rng.choice(costs, n_references, replace=False)) for _ in range(repeats)),
+        strict=True,
     )
     truth = SPACE_BITS - math.log2(rank)
     return {

@@ -28,13 +28,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from canary_audit.config import ModelConfig
 from canary_audit.data.synthetic import synthetic_paragraphs
 from canary_audit.exposure.ranks import score_paths
+from canary_audit.keep import KeepAll
 from canary_audit.models.interface import Children, FloatArray, IntArray, LanguageModel
 from canary_audit.models.networks import build_network
 from canary_audit.models.tokenizer import train_tokenizer
 from canary_audit.models.transformer import TransformerModel
-from canary_audit.search import KeepAll, search
+from canary_audit.search import search
 from canary_audit.spaces import parse_space
-from canary_audit.tokens import CanonicalWalk
+from canary_audit.tokens.canonical import CanonicalWalk
 from canary_audit.vocabulary import ByteLevelVocabulary
 
 PREFIX = "The random number is "
@@ -78,9 +79,7 @@ class Subject:
     def walk(self, secret_format: str) -> CanonicalWalk:
         """The tree of a secret space under the subject's tokenizer, as an audit builds it."""
         lead = (self.tokenizer.eos_token_id,)
-        return CanonicalWalk(
-            parse_space(secret_format), ByteLevelVocabulary(self.tokenizer), prefix=PREFIX, lead=lead
-        )
+        return CanonicalWalk(parse_space(secret_format), ByteLevelVocabulary(self.tokenizer), prefix=PREFIX, lead=lead)
 
 
 def build_subject() -> Subject:
@@ -113,9 +112,7 @@ def enumeration(subject: Subject, model: LanguageModel, secret_format: str) -> t
     """All secrets of a space, and a scorer that enumerates them; the order is checked outside the clock."""
 
     def score() -> FloatArray:
-        result = search(
-            subject.walk(secret_format), model, thresholds_nats=np.array([np.inf]), keep=KeepAll()
-        )
+        result = search(subject.walk(secret_format), model, thresholds_nats=np.array([np.inf]), keep=KeepAll())
         return result.leaves.costs_nats
 
     walk = subject.walk(secret_format)
@@ -123,9 +120,7 @@ def enumeration(subject: Subject, model: LanguageModel, secret_format: str) -> t
     return [walk.secret(result.path(leaf)) for leaf in range(len(result.leaves.costs_nats))], score
 
 
-def chosen(
-    subject: Subject, model: LanguageModel, secret_format: str, n_secrets: int
-) -> tuple[list[bytes], Scorer]:
+def chosen(subject: Subject, model: LanguageModel, secret_format: str, n_secrets: int) -> tuple[list[bytes], Scorer]:
     """Random secrets of a large space, and a scorer that shares what beginnings they have in common."""
     rng = random.Random(SEED)  # noqa: S311 - candidates are no secrets
     secrets = parse_space(secret_format).draw(n_secrets, rng)
@@ -155,7 +150,9 @@ def compare(subject: Subject, model: TimedModel, secrets: list[bytes], ours: Sco
         difference = max(difference, float(np.abs(costs - reference).max()))
     return {
         "candidates": len(secrets),
-        "speedup_over_naive": round(statistics.median(n / o for n, o in zip(naive_seconds, our_seconds, strict=True)), 1),
+        "speedup_over_naive": round(
+            statistics.median(n / o for n, o in zip(naive_seconds, our_seconds, strict=True)), 1
+        ),
         "bookkeeping_share": round(statistics.median(bookkeeping), 3),
         "max_difference_nats": difference,
         "prefixes_read": model.rows,

@@ -6,6 +6,7 @@ torch.
 """
 
 import faulthandler
+import os
 import resource
 import signal
 import sys
@@ -48,6 +49,10 @@ SeedOption = Annotated[int | None, typer.Option("--seed", help="Override the con
 KeyOption = Annotated[
     str | None, typer.Option("--key", help="Key that secrets derive from, as file:PATH; secrets/key if not given.")
 ]
+OfflineOption = Annotated[
+    bool,
+    typer.Option("--offline", help="Never look on a network.", callback=lambda asked: _go_offline() if asked else None),
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="Print results and errors only.")]
 
 
@@ -58,6 +63,7 @@ def run(
     override: SetOption = None,
     seed: SeedOption = None,
     key: KeyOption = None,
+    offline: OfflineOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Plan, plant, train, measure and judge. Resumes what was interrupted."""
@@ -91,6 +97,7 @@ def plant(
     prefix: Annotated[str, typer.Option(help="Text before the secret (with DATA).")] = "The random number is ",
     suffix: Annotated[str, typer.Option(help="Text after the secret (with DATA).")] = "",
     levels: Annotated[str, typer.Option(help="Numbers of insertions (with DATA).")] = "1,2,4,8,16,32",
+    offline: OfflineOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Put canaries into training data: planted data and a sealed ledger come out."""
@@ -115,6 +122,7 @@ def train(
     override: SetOption = None,
     seed: SeedOption = None,
     key: KeyOption = None,
+    offline: OfflineOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Train a built-in model on planted data. Your own trainer is as good."""
@@ -139,11 +147,12 @@ def audit(
     override: SetOption = None,
     seed: SeedOption = None,
     key: KeyOption = None,
+    offline: OfflineOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Measure exposure and extraction; writes result.json and report.html."""
     if config is not None:
-        run(config, out, override, seed, key, quiet)
+        run(config, out=out, override=override, seed=seed, key=key, quiet=quiet)
         return
     if ledger is None or model is None or policy is None:
         raise typer.BadParameter("give a configuration file, or --ledger, --model and --policy")
@@ -269,6 +278,11 @@ def main() -> NoReturn:
 
 def _terminated(number: int, _frame: object) -> NoReturn:
     raise SystemExit(128 + number)
+
+
+def _go_offline() -> None:
+    """Tell the libraries that look on a hub, before any of them is imported."""
+    os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1")
 
 
 def _say(text: str) -> None:

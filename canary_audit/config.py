@@ -108,7 +108,7 @@ class AuditConfig(Table):
     """Model evaluations spent on the rank of one canary when it is too deep to be counted exactly."""
     tracking_nodes_per_canary: Positive = 240
     """The same, for exposure tracked during training."""
-    exact_nodes: Positive = 50_000
+    exact_nodes: Positive = 20_000
     """Largest tree of prefixes that is counted exactly by branch and bound."""
     replicates: Annotated[int, Field(ge=2)] = 8
     """Independent replicates behind each interval; fixed before the run."""
@@ -143,6 +143,8 @@ class Config(Table):
         names = [group.name for group in self.canaries]
         if len(set(names)) != len(names):
             raise ValueError("every [[canaries]] table needs its own name")
+        if len({(group.format, group.prefix, group.suffix) for group in self.canaries}) < len(names):
+            raise ValueError("two [[canaries]] tables have the same format, prefix and suffix; make them one")
         return self
 
 
@@ -258,8 +260,9 @@ def _toml_value(text: str) -> Any:
 
 
 def _resolve_paths(config: Config, folder: Path) -> Config:
+    kind, _, place = config.data.source.rpartition(":")
     data = config.data
-    if ":" not in data.source:
-        data = data.model_copy(update={"source": str(folder / data.source)})
+    if not kind or (kind == "hf" and (folder / place).is_dir()):
+        data = data.model_copy(update={"source": f"{kind}{':' if kind else ''}{folder / place}"})
     policy = PolicyReference(path=str(folder / config.policy.path))
     return config.model_copy(update={"data": data, "policy": policy})

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from canary_audit.keep import KeepCheapest
 from canary_audit.models.interface import LanguageModel
-from canary_audit.search import KeepCheapest, SearchResult, search
-from canary_audit.tokens import TokenWalk
+from canary_audit.search import SearchResult, search
+from canary_audit.tokens.walk import TokenWalk
 
 _MARGIN_NATS = 1e-3
 """Far more than a score moves from one batch shape to another."""

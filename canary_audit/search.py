@@ -2,12 +2,8 @@
 
 A node is a prefix of secrets, its cost the negative log-likelihood of its tokens in nats. Costs never fall along a
 path, so a node's cost bounds all its leaves from below: a node dearer than a threshold can be dropped with
-everything under it. Level by level, all kept nodes are expanded in one batch of the model; thresholds and a *keep
-rule* decide what stays:
-
-    KeepAll        every child: full enumeration; with a threshold, exact counts by branch and bound
-    KeepSample     a weighted sample: unbiased counts by stochastic enumeration
-    KeepCheapest   the w cheapest: beam search with a certificate
+everything under it. Level by level, all kept nodes are expanded in one batch of the model; thresholds and a keep rule
+(`keep.py`) decide what stays, and so whether the search enumerates, counts, samples or extracts.
 
 Several searches run side by side as *lanes*, each with its own threshold and its own keep decisions; a prefix that
 several lanes keep is given to the model once.
@@ -15,90 +11,16 @@ several lanes keep is given to the model once.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from canary_audit.errors import ModelError
-from canary_audit.models.interface import Children, FloatArray, IntArray, LanguageModel
-from canary_audit.tokens import LEAF, TokenWalk
-
-BoolArray = NDArray[np.bool_]
+from canary_audit.keep import Keep, Level
+from canary_audit.models.interface import BoolArray, Children, FloatArray, IntArray, LanguageModel
+from canary_audit.tokens.walk import LEAF, TokenWalk
 
 _POSITIVE_LOG_PROB = 1e-6
 """Rounding may lift a log-probability above zero by this much; more is a broken model."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Level:
-    """Inner nodes that a keep rule chooses from, all within their lane's threshold.
-
-    Arrays have shape (n_entries,) and are ordered by lane.
-    """
-
-    lanes: IntArray
-    costs_nats: FloatArray
-    weights: FloatArray
-    """How many nodes each stands for (1 unless sampled)."""
-    completions: FloatArray
-    """Secrets below each node."""
-    slack_nats: FloatArray
-    """Threshold minus cost, never negative."""
-
-
-class Keep(Protocol):
-    """A rule that decides which nodes of a level are expanded."""
-
-    def __call__(self, level: Level) -> tuple[IntArray, FloatArray]:
-        """Indices of the entries kept, ascending, and their new weights."""
-
-
-class KeepAll:
-    """Keep every node within the threshold."""
-
-    def __call__(self, level: Level) -> tuple[IntArray, FloatArray]:
-        """All entries, weights unchanged."""
-        return np.arange(len(level.lanes)), level.weights
-
-
-@dataclass(frozen=True)
-class KeepCheapest:
-    """Keep the `width` cheapest nodes of each lane: beam search."""
-
-    width: int
-
-    def __call__(self, level: Level) -> tuple[IntArray, FloatArray]:
-        """The cheapest entries of each lane, weights unchanged."""
-        order = np.lexsort((level.costs_nats, level.lanes))
-        lanes = level.lanes[order]
-        place = np.arange(len(lanes)) - np.searchsorted(lanes, lanes)
-        kept = np.sort(order[place < self.width])
-        return kept, level.weights[kept]
-
-
-@dataclass(frozen=True)
-class KeepSample:
-    """Keep about `size` nodes of each lane that holds more, sampled so that weighted counts stay unbiased.
-
-    A node is kept with probability min(1, c * weight * h), where h bounds the number of its leaves within the
-    threshold: its completions, and exp(slack), since more leaves of at least the canary's probability would exceed
-    the node's own. c makes the probabilities of a lane sum to `size`; the weight of a kept node is divided by its
-    probability. Sampling is systematic over the nodes in order of cost (stochastic enumeration; Vaisman and Kroese
-    2017).
-    """
-
-    size: int
-    rng: np.random.Generator
-
-    def __call__(self, level: Level) -> tuple[IntArray, FloatArray]:
-        """A sample of each lane that overflows, the whole of each that does not."""
-        n_lanes = int(level.lanes.max(initial=-1)) + 1
-        promise = level.weights * np.minimum(level.completions, np.exp(np.minimum(level.slack_nats, 700.0)))
-        chances = _inclusion_probabilities(promise, level.lanes, n_lanes, self.size)
-        order = np.lexsort((level.costs_nats, level.lanes))
-        kept = np.sort(order[_systematic(chances[order], level.lanes[order], self.rng.random(n_lanes))])
-        return kept, level.weights[kept] / chances[kept]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -338,34 +260,3 @@ def _checked(log_probs: FloatArray) -> FloatArray:
             "check the weights for NaN and the precision for overflow"
         )
     return np.minimum(log_probs, 0.0)
-
-
-def _inclusion_probabilities(promise: FloatArray, lanes: IntArray, n_lanes: int, size: int) -> FloatArray:
-    """min(1, c * promise), with c such that each lane's sum is `size` (1 throughout a lane of at most `size` entries).
-
-    Entries whose share would exceed 1 are taken for certain and the rest shared anew, until none exceeds.
-    """
-    certain = (np.bincount(lanes, minlength=n_lanes) <= size)[lanes]
-    while True:
-        left = size - np.bincount(lanes, weights=certain, minlength=n_lanes)
-        total = np.bincount(lanes, weights=np.where(certain, 0.0, promise), minlength=n_lanes)
-        share = np.divide(left, total, out=np.zeros(n_lanes), where=total > 0.0)
-        chances = np.where(certain, 1.0, promise * share[lanes])
-        exceeding = ~certain & (chances >= 1.0)
-        if not exceeding.any():
-            return chances
-        certain |= exceeding
-
-
-def _systematic(chances: FloatArray, lanes: IntArray, offsets: FloatArray) -> BoolArray:
-    """Systematic sampling within each lane: entry i is chosen where the running sum of chances passes an integer.
-
-    Entries of chance 1 are always chosen and stay out of the sum, so that rounding cannot drop them.
-    """
-    uncertain = np.where(chances < 1.0, chances, 0.0)
-    running = np.cumsum(uncertain)
-    first = np.searchsorted(lanes, lanes)
-    running -= (running - uncertain)[first]
-    ticks = np.floor(running + offsets[lanes])
-    before = np.floor(running - uncertain + offsets[lanes])
-    return (chances >= 1.0) | (ticks > before)

@@ -4,10 +4,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from canary_audit.audit import Measurements, ScoredModel, measure_canaries
+from canary_audit.audit import Measurements, measure_canaries
 from canary_audit.canaries import Group, Ledger, canary_text, derive_secrets, draw_ledger
 from canary_audit.config import AuditConfig, CanaryConfig, TrainingConfig
 from canary_audit.fingerprint import fingerprint_directory
+from canary_audit.group_audit import ScoredModel
 from canary_audit.models.load import LoadedModel, language_model, load_model
 from canary_audit.results import ModelResult, NotAvailable, PositiveControl
 from canary_audit.statistics.pvalues import fisher_combined

@@ -4,17 +4,18 @@ import numpy as np
 import pytest
 from conftest import finished_run
 
-from canary_audit.audit import canonical_walk
 from canary_audit.canaries import load_ledger
 from canary_audit.config import AuditConfig, ModelConfig
 from canary_audit.exposure.ranks import RankSettings, measure_ranks
 from canary_audit.gate import EXIT_CODES, judge
+from canary_audit.group_audit import canonical_walk
+from canary_audit.keep import KeepAll
 from canary_audit.models.load import language_model
 from canary_audit.models.networks import build_network
-from canary_audit.search import KeepAll, search
+from canary_audit.search import search
 from canary_audit.spaces import parse_space
 from canary_audit.subject import load_subject
-from canary_audit.tokens import CanonicalWalk
+from canary_audit.tokens.canonical import CanonicalWalk
 from canary_audit.vocabulary import ByteVocabulary
 
 pytestmark = pytest.mark.slow

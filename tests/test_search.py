@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from worlds import digit_walk, naive_cost, naive_costs, secret_of
 
 from canary_audit.errors import ModelError
+from canary_audit.keep import KeepAll, KeepCheapest, KeepSample
 from canary_audit.models.table import TableModel, digit_chain, digit_tree
-from canary_audit.search import KeepAll, KeepCheapest, KeepSample, search
+from canary_audit.search import search
 
 NO_LIMIT = np.array([np.inf])
 

@@ -8,7 +8,9 @@ from transformers import PreTrainedTokenizerFast
 
 from canary_audit.errors import SpaceError
 from canary_audit.spaces import parse_space
-from canary_audit.tokens import LEAF, CanonicalWalk, TrieWalk
+from canary_audit.tokens.canonical import CanonicalWalk
+from canary_audit.tokens.trie import TrieWalk
+from canary_audit.tokens.walk import LEAF
 from canary_audit.vocabulary import ByteLevelVocabulary, ByteVocabulary
 
 TEXT = [

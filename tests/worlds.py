@@ -4,7 +4,7 @@ import numpy as np
 
 from canary_audit.models.table import TableModel
 from canary_audit.spaces import parse_space
-from canary_audit.tokens import CanonicalWalk
+from canary_audit.tokens.canonical import CanonicalWalk
 from canary_audit.vocabulary import ByteVocabulary
 
 

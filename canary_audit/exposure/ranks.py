@@ -13,10 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from canary_audit.errors import ModelError
+from canary_audit.keep import KeepAll, KeepSample
 from canary_audit.models.interface import FloatArray, LanguageModel
-from canary_audit.search import KeepAll, KeepSample, Leaves, SearchResult, search
+from canary_audit.search import Leaves, SearchResult, search
 from canary_audit.statistics.intervals import log_t_interval
-from canary_audit.tokens import CanonicalWalk, TrieWalk
+from canary_audit.tokens.canonical import CanonicalWalk
+from canary_audit.tokens.trie import TrieWalk
 
 _PILOT_SIZE = 16
 _SCORED_ALONE = 8
@@ -29,7 +31,7 @@ class RankSettings:
     """How hard to look; see `config.AuditConfig`, whose fields these are."""
 
     nodes_per_canary: int = 1_200
-    exact_nodes: int = 50_000
+    exact_nodes: int = 20_000
     replicates: int = 8
     confidence: float = 0.95
 
@@ -73,6 +75,8 @@ def measure_ranks(
         SpaceError: a secret is not in the space.
         ModelError: the model gave impossible numbers.
     """
+    if not secrets:
+        return RankReport(estimates=(), noise_floor_nats=0.0, nodes=0, calls=0)
     return _Ranking(walk, model, secrets, settings, rng).report()
 
 

@@ -14,7 +14,7 @@ from canary_audit.exposure.ranks import score_paths
 from canary_audit.models.interface import FloatArray, LanguageModel
 from canary_audit.results import Maybe, NotAvailable, PaperEstimate
 from canary_audit.statistics.intervals import clopper_pearson
-from canary_audit.tokens import CanonicalWalk
+from canary_audit.tokens.canonical import CanonicalWalk
 
 _CONFIDENCE = 0.95
 _N_BOOTSTRAP = 99

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from canary_audit.audit import ScoredModel, exposure_by_level
+from canary_audit.audit import exposure_by_level
 from canary_audit.canaries import Ledger, canary_text
 from canary_audit.config import Config
+from canary_audit.group_audit import ScoredModel
 from canary_audit.models.load import language_model, save_model
 from canary_audit.models.networks import build_network
 from canary_audit.models.tokenizer import train_tokenizer
