@@ -9,6 +9,7 @@ from canary_audit.config import AuditConfig, DataConfig, TrainingConfig
 from canary_audit.data.sources import read_documents
 from canary_audit.gate import Policy
 from canary_audit.judgement import Evidence, conclude
+from canary_audit.models.determinism import reproducible
 from canary_audit.results import AuditResult, DataResult, LanguageCheck, NotAvailable, PositiveControl
 from canary_audit.rundir import canonical_json, digest, sha256_file
 from canary_audit.subject import ControlPlan, Subject, load_subject, run_positive_control
@@ -47,35 +48,35 @@ def audit_model(
     settings, recipe = settings or AuditConfig(), recipe or TrainingConfig()
     ledger = load_ledger(ledger_path)
     secrets = derive_secrets(ledger, key)
-    subject = load_subject(model_dir, settings, device=recipe.device)
-    measured = measure_canaries(subject.scored, ledger, secrets, settings=settings, seed=seed)
-    evidence = Evidence(
-        name=model_dir.resolve().name,
-        seed=seed,
-        config_sha256=digest(canonical_json(settings.model_dump(mode="json"))),
-        ledger_sha256=ledger.sha256,
-        model=subject.result,
-        data=_data_result(data),
-        training=NotAvailable(not_available="the model was trained elsewhere"),
-        language=_language(subject, data, validation),
-        measured=measured,
-    )
-
-    def control() -> PositiveControl:
-        if data is None:
-            return _no_control()
-        return run_positive_control(
-            subject,
-            ControlPlan.draw(ledger.groups, key),
-            _documents(data),
-            context_tokens=_context(subject),
-            recipe=recipe,
-            settings=settings,
-            needed_p=policy.table.positive_control_p,
+    with reproducible(recipe.threads, recipe.device):
+        subject = load_subject(model_dir, settings, device=recipe.device)
+        evidence = Evidence(
+            name=model_dir.resolve().name,
             seed=seed,
+            config_sha256=digest(canonical_json(settings.model_dump(mode="json"))),
+            ledger_sha256=ledger.sha256,
+            model=subject.result,
+            data=_data_result(data),
+            training=NotAvailable(not_available="the model was trained elsewhere"),
+            language=_language(subject, data, validation),
+            measured=measure_canaries(subject.scored, ledger, secrets, settings=settings, seed=seed),
         )
 
-    return conclude(evidence, policy, control)
+        def control() -> PositiveControl:
+            if data is None:
+                return _no_control()
+            return run_positive_control(
+                subject,
+                ControlPlan.draw(ledger.groups, key),
+                _documents(data),
+                context_tokens=_context(subject),
+                recipe=recipe,
+                settings=settings,
+                needed_p=policy.table.positive_control_p,
+                seed=seed,
+            )
+
+        return conclude(evidence, policy, control)
 
 
 def _documents(path: Path) -> Iterator[str]:

@@ -20,6 +20,7 @@ from canary_audit.data.sources import open_source, read_documents
 from canary_audit.errors import RunError
 from canary_audit.gate import Policy
 from canary_audit.judgement import Evidence, conclude
+from canary_audit.models.determinism import reproducible
 from canary_audit.planning import plan_audit
 from canary_audit.report import render
 from canary_audit.results import AuditResult, DataResult, Frozen, PositiveControl
@@ -116,9 +117,14 @@ class AuditRun:
         path = self._directory.path("scores.json")
         if not self._directory.is_done("scores", inputs):
             self._progress("measuring", 0, 1)
-            measured = measure_canaries(
-                self._subject().scored, self.ledger, self._secrets, settings=self.config.audit, seed=self.config.seed
-            )
+            with reproducible(self.config.training.threads, self.config.training.device):
+                measured = measure_canaries(
+                    self._subject().scored,
+                    self.ledger,
+                    self._secrets,
+                    settings=self.config.audit,
+                    seed=self.config.seed,
+                )
             _write_json(path, measured)
             self._directory.record("scores", inputs, [path])
             self._progress("measuring", 1, 1)
@@ -136,7 +142,8 @@ class AuditRun:
         }
         path, report = self._directory.path("result.json"), self._directory.path("report.html")
         if not self._directory.is_done("result", inputs):
-            result = self._conclude(measured, policy)
+            with reproducible(self.config.training.threads, self.config.training.device):
+                result = self._conclude(measured, policy)
             write_atomic(path, result.to_json().encode())
             write_atomic(report, render(result, "html").encode())
             self._directory.record("result", inputs, [path, report])

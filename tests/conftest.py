@@ -1,7 +1,10 @@
 """Shared fixtures. This file also puts `tests/` on the path, so `import result_factory` works in its subfolders."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: its threads only wait for each other on tiny models
 
 import pytest
 import result_factory

@@ -37,6 +37,12 @@ def test_never_inserted_controls_rank_uniformly(quickstart):
     assert quickstart.result.null.uniform_p > 0.01
 
 
+def test_many_controls_rank_uniformly_on_a_trained_model(tmp_path):
+    null = finished_run("smoke", tmp_path / "run", "canaries.0.controls=300").result.null
+    assert null.n_controls == 300
+    assert null.uniform_p > 1e-3
+
+
 def test_the_32x_canaries_come_out_certified_in_600_nodes(quickstart):
     extractions = [canary.extraction for canary in quickstart.result.canaries if canary.insertions == 32]
     assert len(extractions) == 4

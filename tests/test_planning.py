@@ -118,7 +118,7 @@ def test_a_refused_digit_count_is_what_it_takes():
 
 def test_just_enough_controls_will_do():
     assert plan(GROUP | {"controls": 10}).groups[0].n_controls == 10
-    assert plan(GROUP | {"controls": 5}, GROUP | {"name": "more", "controls": 5}).n_judged == 48
+    assert plan(GROUP | {"controls": 5}, GROUP | {"name": "more", "prefix": "pin ", "controls": 5}).n_judged == 48
 
 
 def test_a_group_of_controls_may_have_a_small_space():

@@ -76,3 +76,25 @@ def digit_chain(order: int, rng: np.random.Generator, *, spread: float = 1.0) ->
     transitions = np.zeros((n_states, 256), dtype=np.int64)
     transitions[:, digits] = (np.arange(n_states)[:, None] * 10 + np.arange(10)) % n_states
     return TableModel(log_probs, transitions)
+
+
+def memorizing(model: TableModel, secret: Sequence[int], share: float) -> TableModel:
+    """`model` with `share` of the probability at each token of `secret` moved to that token: a memorized secret."""
+    probs = np.exp(model.log_probs)
+    state = model.start
+    for token in secret:
+        probs[state] *= 1.0 - share
+        probs[state, token] += share
+        state = int(model.transitions[state, token])
+    with np.errstate(divide="ignore"):
+        return TableModel(np.log(probs), model.transitions, start=model.start)
+
+
+def digit_costs(model: TableModel, n_digits: int) -> FloatArray:
+    """Costs in nats of all numbers of `n_digits` digits, in order, straight from the table: shape (10**n_digits,)."""
+    digits = np.arange(ord("0"), ord("9") + 1)
+    states, costs = np.array([model.start]), np.zeros(1)
+    for _ in range(n_digits):
+        costs = (costs[:, None] - model.log_probs[states][:, digits]).ravel()
+        states = model.transitions[states][:, digits].ravel()
+    return costs

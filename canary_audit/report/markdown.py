@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 
 from canary_audit.report import facts, numbers
 from canary_audit.report.sanitize import sanitize
-from canary_audit.results import AuditResult, CanaryResult, LevelResult, Reason
+from canary_audit.results import AuditResult, CanaryResult, LevelResult
 
 _SYNTAX = re.compile(r"[\\`*_{}\[\]<>#|~&$!]|(?<=www)\.|:(?=//)|^[=+\-@]")
 """Markdown syntax anywhere, link-like text, and what a list or a spreadsheet formula starts with."""
@@ -19,7 +19,7 @@ def render_markdown(result: AuditResult, secrets: Mapping[str, str] | None = Non
     blocks = [
         f"## Canary audit of {code(result.name)}: {result.verdict}",
         f"**{facts.headline(result)}**",
-        _lines(f"- {_reason(reason)}" for reason in result.reasons),
+        _lines(f"- {escape(reason.message)}" for reason in result.reasons),
         _lines(f"- {_figure(figure)}" for figure in facts.key_figures(result)),
         "### Exposure by number of insertions",
         _levels(result.levels),
@@ -53,11 +53,6 @@ def code(text: str) -> str:
 
 def _lines(lines: Iterable[str]) -> str:
     return "\n".join(lines)
-
-
-def _reason(reason: Reason) -> str:
-    ids = ", ".join(code(canary) for canary in reason.canaries)
-    return escape(reason.message) + (f" ({ids})" if ids else "")
 
 
 def _figure(figure: facts.Figure) -> str:

@@ -7,8 +7,7 @@ as far as its kernels repeat themselves).
 """
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from canary_audit.config import TrainingConfig
 from canary_audit.errors import ConfigError, ModelError
+from canary_audit.models.determinism import reproducible
 from canary_audit.results import EpochResult, NotAvailable
 from canary_audit.rundir import canonical_json, derive_seed, digest
 from canary_audit.training.checkpoint import Progress, load_checkpoint, save_checkpoint, weights_sha256
@@ -74,31 +74,13 @@ def train(
         ModelError: training diverged.
         RunError: the checkpoint is damaged or belongs to another training.
     """
-    with _reproducible(config.threads, config.device):
+    with reproducible(config.threads, config.device):
         training = _Training(network, rows, config, seed, checkpoint_dir)
         for epoch in range(training.epochs_done + 1, config.epochs + 1):
             bits = training.run_epoch(epoch, on_step)
             training.finish_epoch(on_epoch(epoch, bits))
         network.eval()
         return training.summary()
-
-
-@contextmanager
-def _reproducible(threads: int, device: str) -> Iterator[None]:
-    """Fix what else decides the last bit of a sum; torch knows these settings only per process.
-
-    On a GPU the deterministic mode needs an environment variable from before the process starts
-    (CUBLAS_WORKSPACE_CONFIG), so there it is left as it was.
-    """
-    threads_before = torch.get_num_threads()
-    deterministic_before = torch.are_deterministic_algorithms_enabled()
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(deterministic_before or device == "cpu")
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads_before)
-        torch.use_deterministic_algorithms(deterministic_before)
 
 
 class _Training:

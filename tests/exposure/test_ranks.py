@@ -29,25 +29,27 @@ def test_every_exact_rank_equals_full_enumeration_on_a_space_of_100000():
     np.testing.assert_allclose([estimate.nll_nats for estimate in report.estimates], costs[numbers])
 
 
-@pytest.mark.parametrize("spread", [1.0, 2.0])
-@pytest.mark.parametrize("rank", [3, 30, 300, 5_000, 50_000, 500_000])
-def test_estimates_are_unbiased_and_their_intervals_cover(spread, rank):
-    """Bias at most 2 % beyond what chance explains, coverage of 95 % intervals at least 92 % likewise."""
-    model, walk = digit_tree(N_DIGITS, rng(int(10 * spread)), spread=spread), digit_walk(N_DIGITS)
-    canary = int(np.argsort(naive_costs(model, N_DIGITS))[rank - 1])
-    repeats = 300
-    report = measure_ranks(
-        walk,
-        model,
-        [secret_of(canary, N_DIGITS)] * repeats,
-        settings=RankSettings(exact_nodes=0),
-        rng=rng(rank),
-    )
-    ranks = np.array([estimate.rank for estimate in report.estimates])
-    covered = sum(estimate.low <= rank <= estimate.high for estimate in report.estimates)
-    assert not any(estimate.exact for estimate in report.estimates)
-    assert abs(ranks.mean() / rank - 1) <= 0.02 + 3 * ranks.std() / rank / np.sqrt(repeats)
-    assert covered / repeats >= 0.92 - 2.5 * np.sqrt(0.92 * 0.08 / repeats)
+def test_estimates_are_unbiased_and_their_intervals_cover():
+    """In 10^6 secrets: bias at most 2 % (beyond 3 standard errors) at each rank, 95 % intervals cover at least 92 %."""
+    repeats = 250
+    covered = []
+    for spread in (1.0, 2.0):
+        model, walk = digit_tree(N_DIGITS, rng(int(10 * spread)), spread=spread), digit_walk(N_DIGITS)
+        order = np.argsort(naive_costs(model, N_DIGITS))
+        for rank in (3, 30, 300, 5_000, 50_000, 500_000):
+            report = measure_ranks(
+                walk,
+                model,
+                [secret_of(int(order[rank - 1]), N_DIGITS)] * repeats,
+                settings=RankSettings(exact_nodes=0),
+                rng=rng(rank),
+            )
+            ranks = np.array([estimate.rank for estimate in report.estimates])
+            assert not any(estimate.exact for estimate in report.estimates)
+            assert abs(ranks.mean() / rank - 1) <= 0.02 + 3 * ranks.std() / rank / np.sqrt(repeats), (spread, rank)
+            covered.append(np.mean([estimate.low <= rank <= estimate.high for estimate in report.estimates]))
+    assert np.mean(covered) >= 0.92, covered
+    assert min(covered) >= 0.88, covered
 
 
 def test_ties_count_against_the_canary():
