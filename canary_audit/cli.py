@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from canary_audit import __version__
-from canary_audit.errors import CanaryAuditError, LedgerError
+from canary_audit.errors import CanaryAuditError, LedgerError, RunError
 
 if TYPE_CHECKING:
     from canary_audit.config import Config
@@ -36,8 +36,18 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-_out = Console(highlight=False)
-_err = Console(stderr=True, highlight=False)
+
+
+class _Terminal(Console):
+    """A console that ends the program as SIGPIPE would when nobody reads on: rich's own 1 would say FAIL."""
+
+    def on_broken_pipe(self) -> NoReturn:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        raise SystemExit(128 + signal.SIGPIPE)
+
+
+_out = _Terminal(highlight=False)
+_err = _Terminal(stderr=True, highlight=False)
 
 ConfigArgument = Annotated[Path, typer.Argument(help="Configuration file (TOML).", show_default=False)]
 ResultArgument = Annotated[Path, typer.Argument(help="A result.json.", show_default=False)]
@@ -194,7 +204,7 @@ def report(
 
     text = render(load_result(result), format, _reveal(result, key) if reveal else None)  # type: ignore[arg-type]
     if out is None:
-        sys.stdout.write(text)
+        _write_out(text)
     else:
         write_atomic(out, text.encode(), mode=0o600 if reveal else 0o644)
 
@@ -288,6 +298,17 @@ def _go_offline() -> None:
 def _say(text: str) -> None:
     """Print a line as it is: no markup, no wrapping."""
     _out.print(text, markup=False, soft_wrap=True)
+
+
+def _write_out(text: str) -> None:
+    """Write a text to standard output byte for byte."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _out.on_broken_pipe()
+    except OSError as error:
+        raise RunError(f"standard output cannot be written: {error.strerror}") from None
 
 
 def _load_config(path: Path, override: list[str] | None, seed: int | None) -> "Config":
