@@ -11,17 +11,17 @@ import resource
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
 from canary_audit import __version__
-from canary_audit.errors import CanaryAuditError, LedgerError, RunError
+from canary_audit.console import progress_bars, say, stderr, stdout, write
+from canary_audit.errors import CanaryAuditError, LedgerError
 
 if TYPE_CHECKING:
     from canary_audit.config import Config
@@ -37,17 +37,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-
-class _Terminal(Console):
-    """A console that ends the program as SIGPIPE would when nobody reads on: rich's own 1 would say FAIL."""
-
-    def on_broken_pipe(self) -> NoReturn:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        raise SystemExit(128 + signal.SIGPIPE)
-
-
-_out = _Terminal(highlight=False)
-_err = _Terminal(stderr=True, highlight=False)
 
 ConfigArgument = Annotated[Path, typer.Argument(help="Configuration file (TOML).", show_default=False)]
 ResultArgument = Annotated[Path, typer.Argument(help="A result.json.", show_default=False)]
@@ -81,7 +70,7 @@ def run(
 
     settings = _load_config(config, override, seed)
     folder = _run_folder(settings, out)
-    with _progress(quiet) as progress:
+    with progress_bars(quiet) as progress:
         result = run_audit(settings, _policy(settings), folder, key=_given_key(key), progress=progress)
     _print_result(result, folder / "report.html")
 
@@ -93,7 +82,7 @@ def plan(config: ConfigArgument, override: SetOption = None) -> None:
     from canary_audit.planning import plan_audit
 
     settings = _load_config(config, override, None)
-    _say(plan_text(plan_audit(settings, _policy(settings).table)))
+    say(plan_text(plan_audit(settings, _policy(settings).table)))
 
 
 @app.command()
@@ -120,9 +109,9 @@ def plant(
     folder = _run_folder(settings, out)
     with _started(settings, folder, key, quiet=quiet) as started:
         summary = started.plant()
-    _say(f"planted data  {folder / 'data' / summary.train}")
-    _say(f"ledger        {folder / 'ledger.json'}")
-    _say(f"key           {folder / 'secrets' / 'key'}  (keep it: it opens the ledger)")
+    say(f"planted data  {folder / 'data' / summary.train}")
+    say(f"ledger        {folder / 'ledger.json'}")
+    say(f"key           {folder / 'secrets' / 'key'}  (keep it: it opens the ledger)")
 
 
 @app.command()
@@ -140,7 +129,7 @@ def train(
     folder = _run_folder(settings, out)
     with _started(settings, folder, key, quiet=quiet) as started:
         started.train()
-    _say(f"model  {folder / 'model'}")
+    say(f"model  {folder / 'model'}")
 
 
 @app.command()
@@ -172,7 +161,7 @@ def audit(
     from canary_audit.rundir import write_atomic
 
     folder = out or Path("reports") / model.resolve().name
-    with _progress(quiet) as progress:
+    with progress_bars(quiet) as progress:
         progress("measuring", 0, 1)
         result = audit_model(
             ledger,
@@ -192,7 +181,7 @@ def audit(
 @app.command()
 def report(
     result: ResultArgument,
-    format: Annotated[str, typer.Option("--format", help="html, markdown or json.")] = "markdown",
+    format: Annotated[Literal["html", "markdown", "json"], typer.Option("--format")] = "markdown",
     out: Annotated[Path | None, typer.Option("--out", help="File to write; standard output if not given.")] = None,
     reveal: Annotated[bool, typer.Option("--reveal", help="Show the secrets; needs ledger.json and the key.")] = False,
     key: KeyOption = None,
@@ -202,9 +191,9 @@ def report(
     from canary_audit.results import load_result
     from canary_audit.rundir import write_atomic
 
-    text = render(load_result(result), format, _reveal(result, key) if reveal else None)  # type: ignore[arg-type]
+    text = render(load_result(result), format, _reveal(result, key) if reveal else None)
     if out is None:
-        _write_out(text)
+        write(text)
     else:
         write_atomic(out, text.encode(), mode=0o600 if reveal else 0o644)
 
@@ -224,9 +213,9 @@ def gate(
     if model is not None:
         require_same_model(audited, model)
     verdict = judge(audited, load_policy(policy).table)
-    _say(verdict.name)
+    say(verdict.name)
     for reason in verdict.reasons:
-        _say(f"  {sanitize(reason.message)}")
+        say(f"  {sanitize(reason.message)}")
     raise typer.Exit(EXIT_CODES[verdict.name])
 
 
@@ -237,10 +226,10 @@ def verify(folder: Annotated[Path, typer.Argument(metavar="RUN", help="Run direc
 
     findings = verify_chain(folder)
     for finding in findings:
-        _err.print(finding, markup=False, soft_wrap=True)
+        stderr.print(finding, markup=False, soft_wrap=True)
     if findings:
         raise typer.Exit(2)
-    _say(f"{folder}: intact")
+    say(f"{folder}: intact")
 
 
 @app.command()
@@ -248,9 +237,9 @@ def selftest(quiet: QuietOption = False) -> None:
     """Check the statistics against worlds of known truth, on this machine."""
     from canary_audit.selftest import run_selftest, selftest_table
 
-    with _progress(quiet) as progress:
+    with progress_bars(quiet) as progress:
         checks = run_selftest(progress)
-    _out.print(selftest_table(checks))
+    stdout.print(selftest_table(checks))
     if not all(check.holds for check in checks):
         raise typer.Exit(2)
 
@@ -261,13 +250,13 @@ def doctor() -> None:
     from canary_audit.doctor import diagnosis
 
     for name, value in diagnosis():
-        _say(f"{name:14}{value}")
+        say(f"{name:14}{value}")
 
 
 @app.callback(invoke_without_command=True)
 def _program(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
     if version:
-        _out.print(f"canary-audit {__version__}")
+        stdout.print(f"canary-audit {__version__}")
         raise typer.Exit
 
 
@@ -279,10 +268,10 @@ def main() -> NoReturn:
     try:
         app()
     except CanaryAuditError as error:
-        _err.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
+        stderr.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
     except Exception:
         traceback.print_exc()
-        _err.print("[bold red]error:[/] this is a defect of canary-audit; please report it with the lines above")
+        stderr.print("[bold red]error:[/] this is a defect of canary-audit; please report it with the lines above")
     sys.exit(2)
 
 
@@ -293,22 +282,6 @@ def _terminated(number: int, _frame: object) -> NoReturn:
 def _go_offline() -> None:
     """Tell the libraries that look on a hub, before any of them is imported."""
     os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1")
-
-
-def _say(text: str) -> None:
-    """Print a line as it is: no markup, no wrapping."""
-    _out.print(text, markup=False, soft_wrap=True)
-
-
-def _write_out(text: str) -> None:
-    """Write a text to standard output byte for byte."""
-    try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        _out.on_broken_pipe()
-    except OSError as error:
-        raise RunError(f"standard output cannot be written: {error.strerror}") from None
 
 
 def _load_config(path: Path, override: list[str] | None, seed: int | None) -> "Config":
@@ -336,7 +309,7 @@ def _started(settings: "Config", folder: Path, key: str | None, *, quiet: bool) 
     from canary_audit.pipeline import AuditRun
     from canary_audit.rundir import RunDirectory
 
-    with RunDirectory(folder) as directory, _progress(quiet) as progress:
+    with RunDirectory(folder) as directory, progress_bars(quiet) as progress:
         yield AuditRun(settings, directory, key=_given_key(key), progress=progress)
 
 
@@ -374,22 +347,5 @@ def _reveal(result: Path, key: str | None) -> dict[str, str]:
 def _print_result(result: "AuditResult", page: Path) -> None:
     from canary_audit.report.terminal import summary
 
-    _out.print(summary(result))
-    _say(f"report  {page}")
-
-
-@contextmanager
-def _progress(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
-    """A bar for each thing that is being done, on standard error."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description:18}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=_err, disable=quiet) as bars:
-        tasks: dict[str, object] = {}
-
-        def progress(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(what, total=total)
-            bars.update(tasks[what], completed=done, total=total)  # type: ignore[arg-type]
-
-        yield progress
+    stdout.print(summary(result))
+    say(f"report  {page}")

@@ -101,13 +101,13 @@ class AuditRun:
             **self._directory.hashes(*files),
             **self._settings("data", "model", "training", "audit"),
         }
-        path = self._directory.path("training.json")
+        path, checkpoints = self._directory.path("training.json"), self._directory.path("checkpoints")
         if not self._directory.is_done("model", inputs):
-            model_dir, checkpoints = self._directory.path("model"), self._directory.path("checkpoints")
+            model_dir = self._directory.path("model")
             shutil.rmtree(model_dir, ignore_errors=True)
             _write_json(path, self._train(planted, model_dir, checkpoints / digest(canonical_json(inputs))[:16]))
             self._directory.record("model", inputs, [model_dir, path])
-            shutil.rmtree(checkpoints, ignore_errors=True)  # none where nothing was trained
+        shutil.rmtree(checkpoints, ignore_errors=True)  # also those that a kill after the record left behind
         return _read_json(path, TrainingSummary)
 
     def measure(self) -> Measurements:

@@ -131,7 +131,7 @@ def _null_p_values() -> Iterable[Check]:
         required=f">= {_FALSE_RED:g}",
         holds=uniform >= _FALSE_RED,
     )
-    n_runs, n_references = 4_000, 19
+    n_runs, n_references = 4_000, 20
     costs = np.random.default_rng(9).choice(digit_costs(model, _N_DIGITS), (n_runs, 1 + n_references))
     n_cheaper = (costs[:, 1:] <= costs[:, :1]).sum(axis=1).tolist()
     alarms = sum(sampled_p_value(cheaper, n_references) <= _ALPHA for cheaper in n_cheaper)

@@ -4,6 +4,7 @@ Reads one JSON request a line, answers with one JSON line. A request holds the a
 to befall it; see `forked_cli.Fault`.
 """
 
+import fcntl
 import json
 import os
 import resource
@@ -14,6 +15,8 @@ import time
 from pathlib import Path
 
 # All that a verb would import, so that a child begins with its work.
+import matplotlib.backends.backend_svg
+import matplotlib.figure
 import scipy.stats
 import torch
 import transformers
@@ -23,7 +26,8 @@ import canary_audit.pipeline
 import canary_audit.report.terminal
 from canary_audit import cli
 
-PRELOADED = (scipy.stats, torch, transformers, canary_audit.existing_model, canary_audit.report.terminal)
+PRELOADED = (matplotlib.figure, scipy.stats, torch, transformers, canary_audit.existing_model, canary_audit.report.terminal)
+PIPE_BYTES = 1 << 20
 CHANGES = {"os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.chmod", "os.truncate"}
 ERRORS = {"RuntimeError": RuntimeError, "MemoryError": MemoryError, "KeyError": KeyError, "ValueError": ValueError}
 
@@ -85,11 +89,11 @@ def fail(name):
     raise ERRORS[name]("injected")
 
 
-def become(request, counter):
+def become(request, counter, streams):
     """Turn this forked process into the command line of the request; never returns."""
     fault = request["fault"]
-    for descriptor, name in ((1, "stdout"), (2, "stderr")):
-        os.dup2(os.open(request["streams"][name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), descriptor)
+    for descriptor, stream in zip((1, 2), streams, strict=True):
+        os.dup2(stream, descriptor)
     if fault["file_limit_bytes"] is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (fault["file_limit_bytes"], resource.RLIM_INFINITY))
     if fault["user"] is not None:
@@ -130,17 +134,36 @@ def attend(pid, fault):
         time.sleep(0.001)
 
 
+def roomy_pipe():
+    """A pipe that holds all a command line prints, so that nobody has to read while it runs."""
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+    return reader, writer
+
+
+def drain(reader):
+    with os.fdopen(reader, "rb") as stream:
+        return stream.read().decode()
+
+
+def answer(request):
+    """Run one request in a child and say how it ended."""
+    counter, pipes = os.memfd_create("ticks"), [roomy_pipe(), roomy_pipe()]
+    pid = os.fork()
+    if pid == 0:
+        become(request, counter, [writer for _, writer in pipes])
+    for _, writer in pipes:
+        os.close(writer)
+    code, seconds = attend(pid, request["fault"])
+    out, err = (drain(reader) for reader, _ in pipes)
+    n_ticks = int(os.pread(counter, 20, 0) or b"0")
+    os.close(counter)
+    return {"code": code, "seconds": seconds, "n_ticks": n_ticks, "out": out, "err": err}
+
+
 def main():
     for line in sys.stdin:
-        request = json.loads(line)
-        counter = os.memfd_create("ticks")
-        pid = os.fork()
-        if pid == 0:
-            become(request, counter)
-        code, seconds = attend(pid, request["fault"])
-        ticks = os.pread(counter, 20, 0)
-        os.close(counter)
-        sys.stdout.write(json.dumps({"code": code, "seconds": seconds, "n_ticks": int(ticks or b"0")}) + "\n")
+        sys.stdout.write(json.dumps(answer(json.loads(line))) + "\n")
         sys.stdout.flush()
 
 

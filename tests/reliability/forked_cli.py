@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -68,15 +67,9 @@ class Ending:
 def forked_cli(*arguments: str, folder: Path | str = "/nonexistent", fault: Fault = Fault()) -> Ending:
     """Run `canary-audit ARGUMENTS` in a process of its own, without the seconds of importing."""
     server = _server()
-    with tempfile.TemporaryDirectory() as streams:
-        names = {name: f"{streams}/{name}" for name in ("stdout", "stderr")}
-        Path(streams).chmod(0o700)
-        request = {"arguments": arguments, "folder": str(folder), "fault": asdict(fault), "streams": names}
-        server.stdin.write(json.dumps(request) + "\n")
-        server.stdin.flush()
-        answer = json.loads(server.stdout.readline())
-        out, err = (Path(path).read_text() for path in names.values())
-    return Ending(out=out, err=err, **answer)
+    server.stdin.write(json.dumps({"arguments": arguments, "folder": str(folder), "fault": asdict(fault)}) + "\n")
+    server.stdin.flush()
+    return Ending(**json.loads(server.stdout.readline()))
 
 
 def run_smoke(folder: Path, *overrides: str, fault: Fault = Fault()) -> Ending:
