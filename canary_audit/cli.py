@@ -151,17 +151,22 @@ def audit(
 ) -> None:
     """Measure exposure and extraction; writes result.json and report.html."""
     if config is not None:
+        if any(option is not None for option in (ledger, model, data, validation, policy)):
+            raise typer.BadParameter("a configuration file says all there is to say; leave --ledger and its like out")
         run(config, out=out, override=override, seed=seed, key=key, quiet=quiet)
         return
     if ledger is None or model is None or policy is None:
         raise typer.BadParameter("give a configuration file, or --ledger, --model and --policy")
+    from canary_audit.config import measuring_config
     from canary_audit.existing_model import audit_model
     from canary_audit.gate import load_policy
     from canary_audit.report import render
-    from canary_audit.rundir import write_atomic
+    from canary_audit.rundir import RunDirectory, write_atomic
 
+    settings = measuring_config(tuple(override or ()))
     folder = out or Path("reports") / model.resolve().name
-    with progress_bars(quiet) as progress:
+    files = [folder / "result.json", folder / "report.html"]
+    with RunDirectory(folder) as directory, progress_bars(quiet) as progress:
         progress("measuring", 0, 1)
         result = audit_model(
             ledger,
@@ -170,12 +175,14 @@ def audit(
             key=_given_key(key) or _key_beside(ledger),
             data=data or _beside(ledger, "train"),
             validation=validation or _beside(ledger, "validation"),
+            settings=settings.audit,
+            recipe=settings.training,
             seed=1 if seed is None else seed,
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(folder / "result.json", result.to_json().encode())
-    write_atomic(folder / "report.html", render(result, "html").encode())
-    _print_result(result, folder / "report.html")
+        write_atomic(files[0], result.to_json().encode())
+        write_atomic(files[1], render(result, "html").encode())
+        directory.record("result", {"ledger": result.ledger_sha256, "model": result.model.fingerprint}, files)
+    _print_result(result, files[1])
 
 
 @app.command()

@@ -6,6 +6,7 @@ known name is suggested; every message names the file, the table and the key.
 
 import difflib
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -148,6 +149,13 @@ class Config(Table):
         return self
 
 
+class MeasuringConfig(Table):
+    """What the audit of an existing model can be told: the tables that are not about data, canaries or the model."""
+
+    audit: AuditConfig = AuditConfig()
+    training: TrainingConfig = TrainingConfig()
+
+
 AnyTable = TypeVar("AnyTable", bound=BaseModel)
 
 
@@ -165,6 +173,14 @@ def load_config(path: Path, overrides: tuple[str, ...] = ()) -> Config:
         _apply_override(raw, override)
     config = validate_table(Config, raw, str(path))
     return _resolve_paths(config, path.resolve().parent)
+
+
+def measuring_config(overrides: tuple[str, ...]) -> MeasuringConfig:
+    """The defaults, with `--set` overrides of the tables `audit` and `training`."""
+    raw: dict[str, Any] = {}
+    for override in overrides:
+        _apply_override(raw, override)
+    return validate_table(MeasuringConfig, raw, "--set")
 
 
 def plant_config(data: Path, secret_format: str, prefix: str, suffix: str, levels: str, seed: int) -> Config:
@@ -203,8 +219,15 @@ def validate_table(table: type[AnyTable], raw: dict[str, Any], where: str) -> An
     try:
         return table.model_validate(raw)
     except ValidationError as error:
-        lines = [_explain(table, issue) for issue in error.errors(include_input=False, include_url=False)]
+        issues = error.errors(include_input=False, include_url=False)
+        lines = [_explain(table, issue) for issue in issues if not _follows_from_another(issue, issues)]
         raise ConfigError(f"{where}: " + "; ".join(lines)) from None
+
+
+def _follows_from_another(issue: Any, issues: Sequence[Any]) -> bool:
+    """Whether the table it is about is only wrong, such as too short, because something in it is."""
+    n = len(issue["loc"])
+    return any(len(other["loc"]) > n and other["loc"][:n] == issue["loc"] for other in issues)
 
 
 def _explain(table: type[BaseModel], issue: Any) -> str:
@@ -217,7 +240,10 @@ def _explain(table: type[BaseModel], issue: Any) -> str:
         return f"{place}unknown key '{key}'{hint}"
     if issue["type"] == "missing":
         return f"{place}missing key '{key}'"
-    return f"{place}{key}: {issue['msg'].removeprefix('Value error, ')}" if key else str(issue["msg"])
+    message = str(issue["msg"]).removeprefix("Value error, ")
+    if isinstance(key, int):  # a table of a list
+        return f"[{'.'.join(map(str, issue['loc']))}] {message}"
+    return f"{place}{key}: {message}" if key else message
 
 
 def _known_keys(table: type[BaseModel], parents: list[Any]) -> list[str]:

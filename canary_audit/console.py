@@ -29,7 +29,7 @@ stderr = _Terminal(stderr=True, highlight=False)
 
 def say(text: str) -> None:
     """Print a line as it is: no markup, no wrapping."""
-    stdout.print(text, markup=False, soft_wrap=True)
+    write(f"{text}\n")
 
 
 def write(text: str) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from canary_audit.audit import measure_canaries
-from canary_audit.canaries import derive_secrets, load_ledger
+from canary_audit.canaries import canary_text, derive_secrets, load_ledger
 from canary_audit.config import AuditConfig, DataConfig, TrainingConfig
 from canary_audit.data.sources import read_documents
 from canary_audit.gate import Policy
@@ -15,6 +15,7 @@ from canary_audit.rundir import canonical_json, digest, sha256_file
 from canary_audit.subject import ControlPlan, Subject, load_subject, run_positive_control
 from canary_audit.training.built_in import HeldOut
 from canary_audit.training.evaluate import language_check
+from canary_audit.training.presence import check_representable
 from canary_audit.training.stream import pack_documents
 
 _LONGEST_CONTEXT = 256
@@ -44,12 +45,15 @@ def audit_model(
     Raises:
         LedgerError: the key and the ledger do not belong together.
         ModelError: the model cannot be loaded safely and whole, or gives impossible numbers.
+        DataError: a canary does not survive the model's tokenizer, or the data cannot be read.
     """
     settings, recipe = settings or AuditConfig(), recipe or TrainingConfig()
     ledger = load_ledger(ledger_path)
     secrets = derive_secrets(ledger, key)
+    texts = {one.id: canary_text(ledger.group(one.group), secrets[one.id]) for one in ledger.canaries}
     with reproducible(recipe.threads, recipe.device):
         subject = load_subject(model_dir, settings, device=recipe.device)
+        check_representable(subject.loaded.tokenizer, texts)
         evidence = Evidence(
             name=model_dir.resolve().name,
             seed=seed,

@@ -153,6 +153,7 @@ def _gaps(result: AuditResult, evidence: _Evidence, policy: PolicyTable) -> Iter
     yield from _lack_of_power(result, evidence, policy)
     yield from _language_not_learned(result)
     yield from _positive_control_missing(result, policy)
+    yield from _planting_not_shown(result, policy)
     if chance := evidence.extracted_by_chance:
         n_judged = len(evidence.judged)
         message = (
@@ -205,6 +206,16 @@ def _positive_control_missing(result: AuditResult, policy: PolicyTable) -> Itera
             f"{policy.positive_control_p:g}), so it could miss a leak too."
         )
         yield Reason(code="positive-control-missed", message=message)
+
+
+def _planting_not_shown(result: AuditResult, policy: PolicyTable) -> Iterator[Reason]:
+    """A model trained elsewhere may never have seen the canaries; then it would look clean whatever it keeps."""
+    if isinstance(result.training, NotAvailable) and not _control_levels_detected(result.canaries, policy):
+        message = (
+            "The model was trained elsewhere, and nothing shows that it saw the planted data: name control_levels in "
+            "the policy, repeated so often that any model trained on them shows them."
+        )
+        yield Reason(code="planting-not-shown", message=message)
 
 
 def _control_levels_detected(canaries: Sequence[CanaryResult], policy: PolicyTable) -> bool:

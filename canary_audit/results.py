@@ -303,7 +303,7 @@ def load_result(path: Path) -> AuditResult:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ResultError(f"{path}: no such file; `canary-audit run` or `audit` writes it") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ResultError(f"{path}: not a JSON file ({error.__class__.__name__})") from None
     return parse_result(raw, str(path))
 

@@ -57,7 +57,7 @@ class ByteLevelVocabulary:
 
     def encode(self, text: bytes) -> list[int]:
         """Canonical tokens of `text`, which must be valid UTF-8."""
-        tokens: list[int] = self._tokenizer.encode(text.decode("utf-8"), add_special_tokens=False)
+        tokens: list[int] = self._tokenizer.encode(text.decode("utf-8"), add_special_tokens=False, verbose=False)
         return tokens
 
     def spelled(self, token: int) -> bytes:

@@ -101,6 +101,7 @@ def test_exit_codes(name, code):
         ({"null": factory.make_null(factory.clean_canaries(), uniform_p=9e-4)}, {}, "controls-not-uniform"),
         ({}, {"min_controls": 21}, "too-few-controls"),
         ({"groups": (factory.make_group((), extraction_sought=0),)}, {}, "extraction-not-run"),
+        ({"training": NotAvailable(not_available="trained elsewhere")}, {}, "planting-not-shown"),
     ],
 )
 def test_what_makes_a_clean_audit_inconclusive(changes, policy, code):

@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.utils import logging
 
-from canary_audit.errors import ModelError
+from canary_audit.errors import ModelError, RunError
 from canary_audit.models.folder import check_folder, n_stored_weights
 from canary_audit.models.interface import LanguageModel
 from canary_audit.models.networks import LstmForCausalLM
@@ -89,10 +89,16 @@ def save_model(network: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, pat
     """Write `config.json`, `model.safetensors` and the tokenizer's files into the folder `path`.
 
     `load_model` gives back bit-equal logits.
+
+    Raises:
+        RunError: the files cannot be written.
     """
-    with _quiet_transformers():
-        network.save_pretrained(path)
-        tokenizer.save_pretrained(path)
+    try:
+        with _quiet_transformers():
+            network.save_pretrained(path)
+            tokenizer.save_pretrained(path)
+    except Exception as error:  # the tokenizers library raises bare Exception for a full disk too
+        raise RunError(f"{path}: the model cannot be written: {_first_line(error)}") from error
 
 
 def _load_network(path: Path) -> PreTrainedModel:

@@ -89,7 +89,7 @@ def check_representable(tokenizer: "PreTrainedTokenizerFast", texts: Mapping[str
 
 
 def _round_trip(tokenizer: "PreTrainedTokenizerFast", spelled: list[bytes], text: str) -> bytes:
-    return b"".join(spelled[token] for token in tokenizer.encode(text, add_special_tokens=False))
+    return b"".join(spelled[token] for token in tokenizer.encode(text, add_special_tokens=False, verbose=False))
 
 
 def _spelled(tokenizer: "PreTrainedTokenizerFast") -> list[bytes]:

@@ -26,7 +26,14 @@ import canary_audit.pipeline
 import canary_audit.report.terminal
 from canary_audit import cli
 
-PRELOADED = (matplotlib.figure, scipy.stats, torch, transformers, canary_audit.existing_model, canary_audit.report.terminal)
+PRELOADED = (
+    matplotlib.figure,
+    scipy.stats,
+    torch,
+    transformers,
+    canary_audit.existing_model,
+    canary_audit.report.terminal,
+)
 PIPE_BYTES = 1 << 20
 CHANGES = {"os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.chmod", "os.truncate"}
 ERRORS = {"RuntimeError": RuntimeError, "MemoryError": MemoryError, "KeyError": KeyError, "ValueError": ValueError}
@@ -121,13 +128,13 @@ def become(request, counter, streams):
 
 
 def attend(pid, fault):
-    """Wait for the child; strike it after a delay if asked to. Returns its code and its lifetime in seconds."""
+    """Wait for the child; strike it after a delay if asked to. Returns its code, lifetime and peak memory."""
     begun, struck = time.monotonic(), None
     while True:
-        ended, status, _ = os.wait4(pid, os.WNOHANG)
+        ended, status, usage = os.wait4(pid, os.WNOHANG)
         now = time.monotonic()
         if ended:
-            return os.waitstatus_to_exitcode(status), now - (struck or begun)
+            return os.waitstatus_to_exitcode(status), now - (struck or begun), usage.ru_maxrss / 1024
         if fault["after_s"] is not None and struck is None and now - begun >= fault["after_s"]:
             struck = now
             os.kill(pid, signal.Signals[fault["signal"]])
@@ -154,11 +161,12 @@ def answer(request):
         become(request, counter, [writer for _, writer in pipes])
     for _, writer in pipes:
         os.close(writer)
-    code, seconds = attend(pid, request["fault"])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    code, seconds, peak = attend(pid, request["fault"])
     out, err = (drain(reader) for reader, _ in pipes)
     n_ticks = int(os.pread(counter, 20, 0) or b"0")
     os.close(counter)
-    return {"code": code, "seconds": seconds, "n_ticks": n_ticks, "out": out, "err": err}
+    return {"code": code, "seconds": seconds, "n_ticks": n_ticks, "grown_mib": peak - before, "out": out, "err": err}
 
 
 def main():

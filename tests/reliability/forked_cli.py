@@ -60,6 +60,8 @@ class Ending:
     seconds: float
     """How long it lived, counted from the signal if it got one after a delay."""
     n_ticks: int
+    grown_mib: float
+    """Peak memory beyond that of the process it was forked from."""
     out: str
     err: str
 

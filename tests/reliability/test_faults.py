@@ -51,7 +51,7 @@ def assert_full_disk(ending, folder: Path, reason: str):
     assert not (folder / "stages").exists() or not list((folder / "stages").iterdir()) or verify_chain(folder) == []
 
 
-@pytest.mark.parametrize("limit_bytes", [10, 1_000, 2_500, 5_000, 13_000, 60_000])
+@pytest.mark.parametrize("limit_bytes", [10, 2_500, 13_000, 60_000])
 def test_files_that_may_not_grow(limit_bytes, expected, tmp_path):
     folder = tmp_path / "run"
     assert_full_disk(run_smoke(folder, *TINY, fault=Fault(file_limit_bytes=limit_bytes)), folder, "File too large")
@@ -59,7 +59,7 @@ def test_files_that_may_not_grow(limit_bytes, expected, tmp_path):
     assert digests(folder) == expected
 
 
-@pytest.mark.parametrize("limit_bytes", [10, 1_000, 9_000, 20_000])
+@pytest.mark.parametrize("limit_bytes", [10, 9_000, 20_000])
 def test_stages_that_may_not_be_done_again(limit_bytes, expected, tmp_path):
     """With the data and the model there, later writes fail: what was there stays as it was."""
     folder = tmp_path / "run"
@@ -140,7 +140,7 @@ def test_a_second_process_is_turned_away(expected, tmp_path):
 
 
 @pytest.mark.parametrize(("signal", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
-@pytest.mark.parametrize("tick", [9, 40, 80])
+@pytest.mark.parametrize("tick", [9, 60])
 def test_a_signal_during_a_call_to_the_disk(signal, code, tick, expected, tmp_path):
     folder = tmp_path / "run"
     ending = run_smoke(folder, *TINY, fault=Fault(watch="disk", at=tick, signal=signal))
@@ -181,7 +181,11 @@ def piped(command: str, reader: str) -> tuple[int, str]:
 def test_a_reader_that_leaves_early(smoke):
     """It ends as `cat` would, with neither a traceback nor the 1 that a gate answers for FAIL."""
     result = str(smoke.folder / "result.json")
-    for words in (("report", result), ("gate", result, "--policy", "configs/policy.toml"), ("verify", str(smoke.folder))):
+    for words in (
+        ("report", result),
+        ("gate", result, "--policy", "configs/policy.toml"),
+        ("verify", str(smoke.folder)),
+    ):
         assert piped(program(*words), "true") == (141, "")
     code, error = piped(program("report", result, "--format", "html"), "head -c 5")
     assert (code in {0, 141}, error) == (True, "")
