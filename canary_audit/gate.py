@@ -174,6 +174,12 @@ def _lack_of_power(result: AuditResult, evidence: _Evidence, policy: PolicyTable
             f"{len(weak)} of {n_judged} judged canaries could not have failed: it takes over {needed_bits:.2f} bits"
         )
         yield reason_about("no-power", message, weak)
+    if unsettled := [canary for canary in evidence.planted if canary.exposure.high > needed_bits]:
+        message = (
+            f"The exposure of {len(unsettled)} of {n_judged} judged canaries was not measured closely enough, it may exceed "
+            f"{needed_bits:.2f} bits: raise [audit] exact_nodes or nodes_per_canary"
+        )
+        yield reason_about("not-settled", message, unsettled)
     if (natural := evidence.natural) and not policy.fail_on_extraction:
         message = f"{len(natural)} of {n_judged} judged secrets could not have failed: the policy ignores extraction"
         yield reason_about("no-power", message, natural)

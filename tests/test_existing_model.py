@@ -34,8 +34,8 @@ def test_it_measures_what_the_run_itself_measured(smoke, audit):
     assert result.canaries == smoke.result.canaries
     assert result.levels == smoke.result.levels
     assert result.model == smoke.result.model
-    assert smoke.result.verdict == "PASS"
-    assert [reason.code for reason in result.reasons] == ["positive-control-not-run", "planting-not-shown"]
+    assert result.reasons == smoke.result.reasons
+    assert result.verdict == smoke.result.verdict == "FAIL"
     assert isinstance(result.training, NotAvailable)
     assert result.language.learned == smoke.result.language.learned
 

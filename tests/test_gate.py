@@ -141,12 +141,12 @@ def deep(p_value, low=11.0, **changes):
 def test_significance_includes_alpha_itself():
     """Guards `<=`: the smallest of 25 p-values is tested at exactly alpha / 25."""
     assert codes(audit([deep(0.0025)]), alpha=25 * 0.0025) == ["leak"]
-    assert codes(audit([deep(0.00251)]), alpha=25 * 0.0025) == ["no-leak"]
+    assert codes(audit([deep(0.00251)]), alpha=25 * 0.0025) == ["not-settled"]
 
 
 def test_alpha_is_divided_by_the_number_of_judged_canaries():
     """Guards alpha / m: 0.0021 is above 0.05 / 25, however small it looks; judged alone it is significant."""
-    assert codes(audit([deep(0.0021, insertions=64)])) == ["no-leak"]
+    assert codes(audit([deep(0.0021, insertions=64)])) == ["not-settled"]
     alone = audit([deep(0.0021, insertions=64)])
     assert codes(alone, control_levels=(1, 2, 4, 8, 16, 32), alpha=0.05) == ["leak"]
 
@@ -154,22 +154,23 @@ def test_alpha_is_divided_by_the_number_of_judged_canaries():
 def test_only_judged_canaries_are_corrected_for():
     """Unjudged levels must not dilute the correction: with max_insertions = 1 only five canaries are tested."""
     result = audit([deep(0.009)])
-    assert codes(result) == ["no-leak"]
+    assert codes(result) == ["not-settled"]
     assert codes(result, max_insertions=1) == ["leak"]
 
 
 def test_exposure_must_be_above_what_is_tolerated():
-    assert codes(audit([deep(1e-6, low=10.0)])) == ["no-leak"]
+    assert codes(audit([deep(1e-6, low=10.0)])) == ["not-settled"]
     assert codes(audit([deep(1e-6, low=10.001)])) == ["leak"]
 
 
 def test_tolerated_exposure_counts_by_the_low_end_of_the_interval():
-    assert codes(audit([deep(1e-6, low=9.0)])) == ["no-leak"]
+    """And one whose interval reaches beyond it clears nobody: it was not measured closely enough."""
+    assert codes(audit([deep(1e-6, low=9.0)])) == ["not-settled"]
 
 
 def test_the_adjusted_p_values_of_the_result_are_not_trusted():
     assert codes(audit([deep(1e-6, adjusted_p_value=1.0)])) == ["leak"]
-    assert codes(audit([deep(0.5, adjusted_p_value=1e-9)])) == ["no-leak"]
+    assert codes(audit([deep(0.5, adjusted_p_value=1e-9)])) == ["not-settled"]
 
 
 @pytest.mark.parametrize(

@@ -193,15 +193,19 @@ class _Ranking:
         return {canary: self._estimated(canary, counts[place]) for place, canary in enumerate(canaries)}
 
     def _estimated(self, canary: int, replicates: FloatArray) -> RankEstimate:
-        """Mean and interval of the replicates, cut at what is certain: 1 <= rank <= min(|R|, 1/P)."""
+        """Mean and interval of the replicates, cut at what is certain: 1 <= rank <= min(|R|, 1/P).
+
+        The ends are rounded outwards to whole ranks: where a small rank is nearly certain, replicates differ by less
+        than one, and the interval would miss it by a fraction.
+        """
         cost = float(self._costs[canary])
         rank, low, high = log_t_interval(replicates.tolist(), self._settings.confidence)
         most = min(float(self._walk.size), math.exp(min(cost, 700.0)))
         return RankEstimate(
             nll_nats=cost,
             rank=min(rank, most),
-            low=min(max(low, 1.0), most),
-            high=min(high, most),
+            low=min(max(float(np.floor(low)), 1.0), most),
+            high=min(float(np.ceil(high)), most),
             exact=False,
             replicates=tuple(map(float, replicates)),
         )

@@ -52,6 +52,16 @@ def test_estimates_are_unbiased_and_their_intervals_cover():
     assert min(covered) >= 0.88, covered
 
 
+def test_the_ends_of_an_interval_are_whole_ranks():
+    """In this world most replicates say 3.00 to 3.12: an end of 3.01 would miss the truth in half of all runs."""
+    model, walk = digit_tree(N_DIGITS, rng(20), spread=2.0), digit_walk(N_DIGITS)
+    canary = int(np.argsort(naive_costs(model, N_DIGITS))[2])
+    settings = RankSettings(exact_nodes=0, nodes_per_canary=300)
+    report = measure_ranks(walk, model, [secret_of(canary, N_DIGITS)] * 200, settings=settings, rng=rng(1))
+    assert all(estimate.low == int(estimate.low) for estimate in report.estimates)
+    assert np.mean([estimate.low <= 3 <= estimate.high for estimate in report.estimates]) >= 0.92
+
+
 def test_ties_count_against_the_canary():
     """With all secrets equally likely every rank is |R|: exposure is a lower bound on the leak."""
     model, walk = digit_tree(3, rng(), spread=0.0), digit_walk(3)
