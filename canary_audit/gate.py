@@ -176,8 +176,8 @@ def _lack_of_power(result: AuditResult, evidence: _Evidence, policy: PolicyTable
         yield reason_about("no-power", message, weak)
     if unsettled := [canary for canary in evidence.planted if canary.exposure.high > needed_bits]:
         message = (
-            f"The exposure of {len(unsettled)} of {n_judged} judged canaries was not measured closely enough, it may exceed "
-            f"{needed_bits:.2f} bits: raise [audit] exact_nodes or nodes_per_canary"
+            f"The exposure of {len(unsettled)} of {n_judged} judged canaries was not measured closely enough, it may "
+            f"exceed {needed_bits:.2f} bits: raise [audit] exact_nodes or nodes_per_canary"
         )
         yield reason_about("not-settled", message, unsettled)
     if (natural := evidence.natural) and not policy.fail_on_extraction:
