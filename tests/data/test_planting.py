@@ -6,6 +6,7 @@ import json
 import os
 import resource
 import stat
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -239,32 +240,33 @@ def test_planted_files_are_private_whatever_the_umask(corpus, tmp_path):
     assert {stat.S_IMODE(path.stat().st_mode) for path in (planted.train, planted.validation)} == {0o600}
 
 
-@pytest.fixture
+@contextmanager
 def small_disk():
-    """Any file that grows beyond 2000 bytes fails, as on a full disk."""
+    """Any file that grows beyond 2000 bytes fails, as on a full disk; so nothing may be printed within the block."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-def test_a_full_disk_leaves_what_was_there(corpus, tmp_path, small_disk):
+def test_a_full_disk_leaves_what_was_there(corpus, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     (out / "train.txt").write_text("before")
-    with pytest.raises(RunError, match=r"train\.txt: cannot be written: File too large"):
+    with pytest.raises(RunError, match=r"train\.txt: cannot be written: File too large"), small_disk():
         _plant(corpus, out, fraction=0.1)
     assert [path.name for path in out.iterdir()] == ["train.txt"]
     assert (out / "train.txt").read_text() == "before"
 
 
-def test_a_full_disk_stops_parquet_too(tmp_path, request):
+def test_a_full_disk_stops_parquet_too(tmp_path):
     pq = pytest.importorskip("pyarrow.parquet")
     pa = pytest.importorskip("pyarrow")
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table({"text": [os.urandom(50).hex() for _ in range(200)]}), path)
-    request.getfixturevalue("small_disk")
-    with pytest.raises(RunError, match=r"train\.parquet: cannot be written"):
+    with pytest.raises(RunError, match=r"train\.parquet: cannot be written"), small_disk():
         _plant(path, tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
 
