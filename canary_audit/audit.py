@@ -86,7 +86,7 @@ def exposure_by_level(
     for place, group in enumerate(ledger.groups):
         rng = np.random.default_rng(derive_seed(seed, "tracking", place))
         canaries = [canary for canary in ledger.canaries_of(group.name) if canary.role == "level"]
-        walk = canonical_walk(model, group)
+        walk = canonical_walk(model, ledger, group)
         report = measure_ranks(
             walk, model.language_model, [secrets[canary.id] for canary in canaries], settings=quick, rng=rng
         )

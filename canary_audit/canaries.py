@@ -11,7 +11,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar, Literal, Protocol
 
@@ -19,6 +19,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from canary_audit.errors import LedgerError, SpaceError
 from canary_audit.spaces import SecretSpace, parse_space
+from canary_audit.wordlists import BUILTIN_WORD_LISTS, find_mistake
 
 KEY_BYTES = 32
 REDACTED = "[secret]"
@@ -84,18 +85,28 @@ class Ledger:
     """All canaries of an audit, and the commitments to their secrets.
 
     Raises:
-        LedgerError: on creation, if an id repeats or is malformed, or a canary contradicts its group or role.
+        LedgerError: on creation, if an id repeats or is malformed, a canary contradicts its group or role, or a word
+            list is malformed.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _CLOSED
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1, 2] = 1
+    """2 if there are word lists. A ledger of version 1 that names word lists was drawn from the built-in ones."""
     groups: tuple[Group, ...]
     canaries: tuple[Canary, ...]
     key_commitment: str
     """HMAC-SHA256 under the key of all the rest of the ledger, hex: no canary can be added, removed or re-worded."""
 
+    word_lists: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """The words of every list that a format of the groups uses, so that the ledger is enough to audit elsewhere."""
+
     def __post_init__(self) -> None:
+        if (self.schema_version == 2) != bool(self.word_lists):
+            raise LedgerError(f"schema version {self.schema_version} contradicts {len(self.word_lists)} word lists")
+        for name, words in self.word_lists.items():
+            if mistake := find_mistake(words):
+                raise LedgerError(f"word list {name!r}, word {mistake[0]}: {mistake[1]}")
         names = {group.name for group in self.groups}
         if len(names) != len(self.groups):
             raise LedgerError("two groups of the ledger share a name")
@@ -111,7 +122,10 @@ class Ledger:
 
     def to_json(self) -> str:
         """Canonical JSON, the content of `ledger.json`: sorted keys, two-space indent, one trailing newline."""
-        return json.dumps(asdict(self), sort_keys=True, indent=2) + "\n"
+        content = asdict(self)
+        if self.schema_version == 1:
+            del content["word_lists"]
+        return json.dumps(content, sort_keys=True, indent=2) + "\n"
 
     @property
     def sha256(self) -> str:
@@ -129,13 +143,25 @@ class Ledger:
                 return group
         raise LedgerError(f"no group {name!r} in the ledger; it has {', '.join(group.name for group in self.groups)}")
 
+    def space(self, group: Group) -> SecretSpace:
+        """The secrets of a group's format.
+
+        Raises:
+            SpaceError: an edited format or word list is malformed.
+        """
+        return parse_space(group.format, self.word_lists)
+
     def canaries_of(self, group: str) -> tuple[Canary, ...]:
         """The canaries of one group, in ledger order."""
         return tuple(canary for canary in self.canaries if canary.group == group)
 
 
-def draw_ledger(plans: Sequence[GroupPlan], key: bytes) -> Ledger:
+def draw_ledger(
+    plans: Sequence[GroupPlan], key: bytes, word_lists: Mapping[str, tuple[str, ...]] | None = None
+) -> Ledger:
     """Draw all canaries of the plans: distinct, uniform in their space, and the same for the same plans and key.
+
+    `word_lists` are lists that formats may name beside the built-in ones.
 
     Raises:
         SpaceError: a format is malformed, too small for its canaries, or has no clear end.
@@ -143,7 +169,14 @@ def draw_ledger(plans: Sequence[GroupPlan], key: bytes) -> Ledger:
     """
     groups = tuple(Group(name=p.name, format=p.format, prefix=p.prefix, suffix=p.suffix) for p in plans)
     uncommitted = tuple(canary for plan in plans for canary in _uncommitted(plan, key))
-    draft = Ledger(groups=groups, canaries=uncommitted, key_commitment="")
+    used_lists = _used_lists(plans, word_lists or {})
+    draft = Ledger(
+        schema_version=2 if used_lists else 1,
+        groups=groups,
+        canaries=uncommitted,
+        key_commitment="",
+        word_lists=used_lists,
+    )
     drawn = _draw_secrets(draft, key)
     committed = tuple(replace(canary, commitment=_commitment(canary, drawn[canary.id], key)) for canary in uncommitted)
     ledger = replace(draft, canaries=committed)
@@ -247,6 +280,12 @@ def redact(text: str, secrets: Iterable[bytes]) -> str:
     return re.sub("|".join(map(re.escape, longest_first)), REDACTED, text)
 
 
+def _used_lists(plans: Sequence[GroupPlan], word_lists: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    used = frozenset().union(*(parse_space(plan.format, word_lists).word_lists for plan in plans))
+    known = {**BUILTIN_WORD_LISTS, **word_lists}
+    return {name: known[name] for name in sorted(used)}
+
+
 def _uncommitted(plan: GroupPlan, key: bytes) -> Iterable[Canary]:
     """The canaries of a plan, in ledger order, with their coins thrown but no commitment yet."""
 
@@ -298,7 +337,7 @@ def _draw_secret(space: SecretSpace, canary: Canary, key: bytes, taken: set[byte
 
 def _usable_space(group: Group, ledger: Ledger) -> SecretSpace:
     """The space of a group, if it is large enough and a secret's end can be told."""
-    space = parse_space(group.format)
+    space = ledger.space(group)
     sharing = {other.name for other in ledger.groups if other.format == group.format}
     n_canaries = sum(canary.group in sharing for canary in ledger.canaries)
     if space.size < 2 * n_canaries:
@@ -306,19 +345,10 @@ def _usable_space(group: Group, ledger: Ledger) -> SecretSpace:
             f"group {group.name!r}: {group.format!r} holds {space.size} secrets, too few for {n_canaries} canaries; "
             f"lengthen the format to at least {2 * n_canaries} secrets, or plan fewer canaries"
         )
-    if space.prefix_free:
-        return space
-    if not group.suffix:
-        raise SpaceError(
-            f"group {group.name!r}: secrets of {group.format!r} can begin other secrets, so nothing tells where one "
-            "ends; add a suffix, such as '.'"
-        )
-    first = group.suffix.encode()[0]
-    if any(space.accepts(state) and first in space.edges(state) for state in range(space.n_states)):
-        raise SpaceError(
-            f"group {group.name!r}: the suffix begins with {group.suffix[0]!r}, which may also continue a secret of "
-            f"{group.format!r}; begin it with a character that cannot"
-        )
+    try:
+        space.check_suffix(group.suffix)
+    except SpaceError as error:
+        raise SpaceError(f"group {group.name!r}: {error}") from None
     return space
 
 

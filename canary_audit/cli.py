@@ -136,7 +136,11 @@ def train(
 def audit(
     config: Annotated[Path | None, typer.Argument(help="Configuration file, or:", show_default=False)] = None,
     ledger: Annotated[Path | None, typer.Option(help="ledger.json of planted data.")] = None,
-    model: Annotated[Path | None, typer.Option(help="Folder of the model trained on it.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Model trained on it: a folder, a .gguf file, or a name on the Hugging Face Hub.")
+    ] = None,
+    adapter: Annotated[str | None, typer.Option(help="PEFT adapter on that model: a folder or a name.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Commit, tag or branch on the hub.")] = None,
     data: Annotated[Path | None, typer.Option(help="Planted data; data/train.* beside the ledger if there.")] = None,
     validation: Annotated[
         Path | None, typer.Option(help="Held-out text; data/validation.* beside the ledger if there.")
@@ -151,7 +155,7 @@ def audit(
 ) -> None:
     """Measure exposure and extraction; writes result.json and report.html."""
     if config is not None:
-        if any(option is not None for option in (ledger, model, data, validation, policy)):
+        if any(option is not None for option in (ledger, model, adapter, revision, data, validation, policy)):
             raise typer.BadParameter("a configuration file says all there is to say; leave --ledger and its like out")
         run(config, out=out, override=override, seed=seed, key=key, quiet=quiet)
         return
@@ -164,7 +168,7 @@ def audit(
     from canary_audit.rundir import RunDirectory, write_atomic
 
     settings = measuring_config(tuple(override or ()))
-    folder = out or Path("reports") / model.resolve().name
+    folder = out or Path("reports") / Path(model).resolve().name
     files = [folder / "result.json", folder / "report.html"]
     with RunDirectory(folder) as directory, progress_bars(quiet) as progress:
         progress("measuring", 0, 1)
@@ -173,6 +177,8 @@ def audit(
             model,
             load_policy(policy),
             key=_given_key(key) or _key_beside(ledger),
+            adapter=adapter,
+            revision=revision,
             data=data or _beside(ledger, "train"),
             validation=validation or _beside(ledger, "validation"),
             settings=settings.audit,
@@ -209,7 +215,11 @@ def report(
 def gate(
     result: ResultArgument,
     policy: Annotated[Path, typer.Option(help="Policy file: what a release must satisfy.", show_default=False)],
-    model: Annotated[Path | None, typer.Option(help="Refuse unless this folder is the audited model.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Refuse unless this is the audited model, named as for audit.")
+    ] = None,
+    adapter: Annotated[str | None, typer.Option(help="Adapter on that model.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Commit, tag or branch on the hub.")] = None,
 ) -> None:
     """Judge a result: exit 0 PASS, 1 FAIL, 2 error, 3 INCONCLUSIVE."""
     from canary_audit.gate import EXIT_CODES, judge, load_policy, require_same_model
@@ -218,7 +228,7 @@ def gate(
 
     audited = load_result(result)
     if model is not None:
-        require_same_model(audited, model)
+        require_same_model(audited, *_model_folders(model, adapter, revision))
     verdict = judge(audited, load_policy(policy).table)
     say(verdict.name)
     for reason in verdict.reasons:
@@ -289,6 +299,16 @@ def _terminated(number: int, _frame: object) -> NoReturn:
 def _go_offline() -> None:
     """Tell the libraries that look on a hub, before any of them is imported."""
     os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1")
+
+
+def _model_folders(model: str, adapter: str | None, revision: str | None) -> tuple[Path, Path | None]:
+    """The folders of a model and its adapter; those of a plain folder without loading torch."""
+    if adapter is None and Path(model).is_dir() and not Path(model, "adapter_config.json").exists():
+        return Path(model), None
+    from canary_audit.models.resolve import resolve_files
+
+    files = resolve_files(model, adapter=adapter, revision=revision)
+    return files.folder, files.adapter
 
 
 def _load_config(path: Path, override: list[str] | None, seed: int | None) -> "Config":

@@ -73,9 +73,17 @@ class CanaryConfig(Table):
 
 
 class ModelConfig(Table):
-    """Which built-in model to train."""
+    """Which model to train: a built-in one from the start, or a pretrained one further.
 
-    kind: Literal["lstm", "llama"] = "lstm"
+    The sizes are those of built-in models; a pretrained one brings its own, and its own tokenizer.
+    """
+
+    kind: Literal["lstm", "llama", "pretrained"] = "lstm"
+    path: str = ""
+    """Pretrained only: a folder, a `.gguf` file (both relative to the configuration file) or a name on the Hugging Face
+    Hub."""
+    revision: str | None = None
+    """Pretrained from the Hub only: commit, tag or branch."""
     vocab_size: Annotated[int, Field(ge=300, le=65_536)] = 512
     """Entries of its own byte-level BPE tokenizer, trained on the unplanted text; digits are never merged."""
     hidden_size: Positive = 128
@@ -83,6 +91,13 @@ class ModelConfig(Table):
     heads: Positive = 4
     """Attention heads (llama only)."""
     context_tokens: Annotated[int, Field(ge=8)] = 64
+    """Tokens of a training row; of a built-in model also the most it can read."""
+
+    @model_validator(mode="after")
+    def _only_pretrained_models_have_a_path(self) -> "ModelConfig":
+        if (self.kind == "pretrained") != bool(self.path):
+            raise ValueError("path and kind = 'pretrained' belong together: give both, or neither")
+        return self
 
 
 class TrainingConfig(Table):
@@ -95,6 +110,12 @@ class TrainingConfig(Table):
     clip_norm: Annotated[float, Field(gt=0)] = 1.0
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     checkpoint_every_steps: Positive = 200
+    method: Literal["full", "lora"] = "full"
+    """What is trained: every weight, or low-rank adapters beside all linear layers (Hu et al. 2022), merged in the
+    end."""
+    lora_rank: Positive = 16
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Number format of the products in forward and backward passes; weights and updates stay fp32."""
     track_exposure: bool = True
     """Measure the exposure of every inserted canary after each epoch."""
     device: str = "cpu"
@@ -115,10 +136,12 @@ class AuditConfig(Table):
     """Independent replicates behind each interval; fixed before the run."""
     extraction_width: Positive = 512
     """Widest beam the extractor may use."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Number format of the audited weights. bfloat16 is about twice as fast, and its noise widens the intervals."""
     references: NonNegative = 0
     """References for the paper's own estimators (uniform sampling, skew-normal); 0 leaves them out."""
-    batch_rows: Positive = 4_096
-    """Rows of one forward pass."""
+    batch_rows: Positive | None = None
+    """Rows of one forward pass, at most; without a number, as many as free memory allows, chosen once and recorded."""
 
 
 class PolicyReference(Table):
@@ -137,6 +160,8 @@ class Config(Table):
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
     audit: AuditConfig = AuditConfig()
+    word_lists: dict[Identifier, str] = {}
+    """Lists for `{word:NAME}`: files with one word a line, relative to the configuration file."""
     policy: PolicyReference
 
     @model_validator(mode="after")
@@ -290,5 +315,14 @@ def _resolve_paths(config: Config, folder: Path) -> Config:
     data = config.data
     if not kind or (kind == "hf" and (folder / place).is_dir()):
         data = data.model_copy(update={"source": f"{kind}{':' if kind else ''}{folder / place}"})
+    model = config.model
+    if model.path and _is_local(model.path, folder):
+        model = model.model_copy(update={"path": str(folder / model.path)})
+    lists = {name: str(folder / path) for name, path in config.word_lists.items()}
     policy = PolicyReference(path=str(folder / config.policy.path))
-    return config.model_copy(update={"data": data, "policy": policy})
+    return config.model_copy(update={"data": data, "model": model, "word_lists": lists, "policy": policy})
+
+
+def _is_local(path: str, folder: Path) -> bool:
+    """A path, or the name of a model on the Hub? A name is `owner/model`, and there is nothing of that name here."""
+    return path.startswith((".", "/")) or path.endswith(".gguf") or path.count("/") != 1 or (folder / path).exists()

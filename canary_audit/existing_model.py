@@ -10,11 +10,11 @@ from canary_audit.data.sources import read_documents
 from canary_audit.gate import Policy
 from canary_audit.judgement import Evidence, conclude
 from canary_audit.models.determinism import reproducible
+from canary_audit.models.resolve import origin, resolve_files
 from canary_audit.results import AuditResult, DataResult, LanguageCheck, NotAvailable, PositiveControl
 from canary_audit.rundir import canonical_json, digest, sha256_file
 from canary_audit.subject import ControlPlan, Subject, load_subject, run_positive_control
-from canary_audit.training.built_in import HeldOut
-from canary_audit.training.evaluate import language_check
+from canary_audit.training.evaluate import HeldOut, language_check
 from canary_audit.training.presence import check_representable
 from canary_audit.training.stream import pack_documents
 
@@ -24,20 +24,25 @@ _LONGEST_CONTEXT = 256
 
 def audit_model(
     ledger_path: Path,
-    model_dir: Path,
+    model: str | Path,
     policy: Policy,
     *,
     key: bytes,
+    adapter: str | Path | None = None,
+    revision: str | None = None,
     data: Path | None = None,
     validation: Path | None = None,
     settings: AuditConfig | None = None,
     recipe: TrainingConfig | None = None,
     seed: int = 1,
 ) -> AuditResult:
-    """Measure and judge the model in a local folder against a ledger.
+    """Measure and judge a model against a ledger.
 
     Args:
+        model: a local folder, a `.gguf` file or a name on the Hugging Face Hub; see `resolve_files`.
         key: what the ledger's secrets derive from.
+        adapter: folder or name of a PEFT adapter to merge into the model.
+        revision: commit, tag or branch of the model on the hub.
         data: planted training data, mixed into the positive control; without it that control cannot be run.
         validation: text the model was not trained on, to see that it has learned its language; without it no PASS.
         recipe: learning rate and clipping of the positive control.
@@ -48,14 +53,15 @@ def audit_model(
         DataError: a canary does not survive the model's tokenizer, or the data cannot be read.
     """
     settings, recipe = settings or AuditConfig(), recipe or TrainingConfig()
+    files = resolve_files(model, adapter=adapter, revision=revision)
     ledger = load_ledger(ledger_path)
     secrets = derive_secrets(ledger, key)
     texts = {one.id: canary_text(ledger.group(one.group), secrets[one.id]) for one in ledger.canaries}
     with reproducible(recipe.threads, recipe.device):
-        subject = load_subject(model_dir, settings, device=recipe.device)
+        subject = load_subject(files, settings, device=recipe.device)
         check_representable(subject.loaded.tokenizer, texts)
         evidence = Evidence(
-            name=model_dir.resolve().name,
+            name=origin(files.adapter or files.folder),
             seed=seed,
             config_sha256=digest(canonical_json(settings.model_dump(mode="json"))),
             ledger_sha256=ledger.sha256,
@@ -71,7 +77,7 @@ def audit_model(
                 return _no_control()
             return run_positive_control(
                 subject,
-                ControlPlan.draw(ledger.groups, key),
+                ControlPlan.draw(ledger, key),
                 _documents(data),
                 context_tokens=_context(subject),
                 recipe=recipe,

@@ -37,7 +37,29 @@ def fingerprint_directory(path: Path) -> Fingerprint:
         raise ModelError(f"{path}: no such model folder")
     names = sorted(file.relative_to(path).as_posix() for file in _visible_files(path))
     _require_safetensors(path, names)
-    files = {name: _sha256(path, name) for name in names}
+    return _fingerprint({name: _sha256(path, name) for name in names})
+
+
+def fingerprint_model(folder: Path, adapter: Path | None = None) -> Fingerprint:
+    """Fingerprint a model folder, and the adapter that is merged into it as a second one.
+
+    With an adapter, names begin with `model/` and `adapter/`, as if both folders lay in one; the digest is its.
+
+    Raises:
+        ModelError: see `fingerprint_directory`.
+    """
+    if adapter is None:
+        return fingerprint_directory(folder)
+    return _fingerprint(
+        {
+            f"{name}/{file}": sha256
+            for name, root in (("adapter", adapter), ("model", folder))
+            for file, sha256 in fingerprint_directory(root).files.items()
+        }
+    )
+
+
+def _fingerprint(files: dict[str, str]) -> Fingerprint:
     lines = "".join(f"{sha256}  {name}\n" for name, sha256 in files.items())
     return Fingerprint(digest=hashlib.sha256(lines.encode()).hexdigest(), files=files)
 
@@ -67,7 +89,7 @@ def _sha256(root: Path, name: str) -> str:
     path = root / name
     if not name.isprintable():
         raise ModelError(f"{root}: a file is named {name!r}; rename it, a name must be printable")
-    if not path.resolve().is_relative_to(root.resolve()):
+    if not any(path.resolve().is_relative_to(home) for home in _homes(root)):
         raise ModelError(f"{path}: a link that leads out of the model folder; copy the model with its links resolved")
     if not path.is_file():
         raise ModelError(f"{path}: neither a regular file nor a link to one")
@@ -76,6 +98,12 @@ def _sha256(root: Path, name: str) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         _unreadable(error)
+
+
+def _homes(root: Path) -> tuple[Path, ...]:
+    """Where links of a model folder may lead: into it, and of a snapshot in the hub's cache also to the blobs there."""
+    real = root.resolve()
+    return (real, real.parents[1] / "blobs") if real.parent.name == "snapshots" else (real,)
 
 
 def _unreadable(error: OSError) -> NoReturn:

@@ -1,176 +1,152 @@
-"""The grammar of secret formats: a format string becomes a nondeterministic automaton over bytes.
+"""The grammar of secret formats: literal text with slots in braces.
 
-A format is literal text with slots in braces:
+    {digit:9}  {hex:32}  {letter:8}  {upper:3}  {alnum:12}  {password:12}     characters, repeated
+    {digit:4..6}                                                              a repeat of variable length
+    {base64:32}  {base64url:32}                                               that many bytes, encoded
+    {luhn:16}  {luhn:16:4000}                                                 digits that end in their check digit
+    {card:visa}  {iban:de}  {ssn}  {phone:us}  {key:aws}  {uuid}              numbers and keys as they are issued
+    {name}  {email}  {date:iso}  {date:long:1950..2009}                       what people write
+    {word:colors}  {word:english:12}                                          words of a list, a space between two
+    {{  }}                                                                    literal braces
 
-    {digit:9}  {hex:32}  {letter:8}  {upper:3}  {alnum:12}    characters, repeated
-    {digit:4..6}                                              a repeat of variable length
-    {luhn:16}                                                 digits that end in their Luhn check digit
-    {word:colors}  {word:animals:3}                           words of a list, separated by one space
-    {{  }}                                                    literal braces
-
-The count is 1 where none is given. `spaces` makes the automaton deterministic and counts its secrets.
+The count is 1 where none is given. `slots` holds the table of slots, `spaces` counts the secrets.
 """
 
 import difflib
 import re
-import string
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 
+from canary_audit.automata import Automaton, restricted, words_automaton
+from canary_audit.checksums import LUHN
 from canary_audit.errors import SpaceError
+from canary_audit.patterns import (
+    Choice,
+    Node,
+    Repeat,
+    Strings,
+    check_states,
+    compile_node,
+    literal,
+    parse_pattern,
+)
+from canary_audit.slots import CHARACTERS, DATES, SHAPES, Shape, base64_pattern, date_pattern
 
-MAX_STATES = 65_536
-"""Largest automaton that is built; `{digit:9}` needs 10 states, `{luhn:16}` 152."""
-
-_ALPHABETS: Mapping[str, bytes] = {
-    "digit": string.digits.encode(),
-    "hex": b"0123456789abcdef",
-    "letter": string.ascii_lowercase.encode(),
-    "upper": string.ascii_uppercase.encode(),
-    "alnum": (string.digits + string.ascii_letters).encode(),
-}
-_KINDS = (*_ALPHABETS, "luhn", "word")
 _PART = re.compile(r"(?P<escaped>\{\{|\}\})|\{(?P<slot>[^{}]*)\}|(?P<literal>[^{}]+)|(?P<stray>[{}])")
 _COUNT = re.compile(r"(?P<low>[0-9]{1,6})(?:\.\.(?P<high>[0-9]{1,6}))?")
+_YEARS = (1900, 2099)
+"""Years of a date where none are given."""
 
 
-@dataclass
-class FormatAutomaton:
-    """A nondeterministic automaton that grows to the right, one part of the format at a time.
-
-    `edges[state]` holds, for each byte, the states it may lead to; state 0 is the start. `ends` are the states in which
-    all parts so far are complete: the next part leaves from each of them.
-    """
-
-    format: str
-    edges: list[dict[int, set[int]]] = field(default_factory=lambda: [{}])
-    ends: set[int] = field(default_factory=lambda: {0})
-
-    def add_literal(self, text: bytes) -> None:
-        """Append fixed bytes."""
-        for byte in text:
-            self.ends = {self._step(self.ends, bytes([byte]))}
-
-    def add_characters(self, alphabet: bytes, low: int, high: int) -> None:
-        """Append `low` to `high` bytes of `alphabet`."""
-        ends = set()
-        for count in range(1, high + 1):
-            self.ends = {self._step(self.ends, alphabet)}
-            if count >= low:
-                ends |= self.ends
-        self.ends = ends
-
-    def add_words(self, words: Sequence[bytes], low: int, high: int) -> None:
-        """Append `low` to `high` words with one space between two of them."""
-        ends = set()
-        for count in range(1, high + 1):
-            if count > 1:
-                self.add_literal(b" ")
-            end = self._state()
-            for word in words:
-                origins = self.ends
-                for byte in word[:-1]:
-                    origins = {self._step(origins, bytes([byte]))}
-                self._connect(origins, word[-1], end)
-            self.ends = {end}
-            if count >= low:
-                ends.add(end)
-        self.ends = ends
-
-    def add_luhn(self, low: int, high: int) -> None:
-        """Append `low` to `high` digits whose Luhn sum is 0 modulo 10."""
-        origins = self.ends
-        self.ends = {self._luhn(origins, length) for length in range(low, high + 1)}
-
-    def _luhn(self, origins: set[int], length: int) -> int:
-        layer = {0: origins}  # sum so far -> the states that carry it
-        end = self._state()
-        for remaining in range(length - 1, -1, -1):
-            following = {checksum: self._state() for checksum in range(10)} if remaining else {0: end}
-            for checksum, states in layer.items():
-                for digit in range(10):
-                    # Every second digit from the right is doubled, and the digits of the product are added up.
-                    value = sum(divmod(2 * digit, 10)) if remaining % 2 else digit
-                    target = following.get((checksum + value) % 10)
-                    if target is not None:
-                        self._connect(states, ord("0") + digit, target)
-            layer = {checksum: {state} for checksum, state in following.items()}
-        return end
-
-    def _step(self, origins: set[int], alphabet: bytes) -> int:
-        target = self._state()
-        for byte in alphabet:
-            self._connect(origins, byte, target)
-        return target
-
-    def _connect(self, origins: set[int], byte: int, target: int) -> None:
-        for origin in origins:
-            self.edges[origin].setdefault(byte, set()).add(target)
-
-    def _state(self) -> int:
-        check_states(self.format, len(self.edges) + 1)
-        self.edges.append({})
-        return len(self.edges) - 1
-
-
-def compile_format(format: str, word_lists: Mapping[str, Sequence[str]]) -> FormatAutomaton:
-    """Read a format from left to right into an automaton.
+def parse_format(format: str, word_lists: Mapping[str, Sequence[str]]) -> tuple[list[Node], frozenset[str]]:
+    """Read a format from left to right into its parts; also returns the names of the word lists it uses.
 
     Raises:
         SpaceError: the format is malformed, names an unknown slot or list, or needs more than `MAX_STATES` states.
     """
     if not format:
         raise SpaceError("the secret format is empty; write slots such as '{digit:9}'")
-    automaton = FormatAutomaton(format)
+    slots = _Slots(format, word_lists)
+    parts: list[Node] = []
     for part in _PART.finditer(format):
         if part["stray"]:
             place = f"unmatched {part['stray']!r} at character {part.start()}"
             raise SpaceError(f"{format!r}: {place}; a literal brace is doubled")
-        if part["slot"] is not None:
-            try:
-                _add_slot(automaton, part["slot"], word_lists)
-            except _SlotError as error:
-                raise SpaceError(f"{format!r}: slot {{{part['slot']}}}: {error}") from None
-        else:
-            automaton.add_literal((part["literal"] or part["escaped"][0]).encode())
-    return automaton
-
-
-def check_states(format: str, n_states: int) -> None:
-    """Raise `SpaceError` if an automaton of `n_states` states is too large to build."""
-    if n_states > MAX_STATES:
-        raise SpaceError(
-            f"{format!r}: needs more than {MAX_STATES} automaton states; shorten its repeats or word lists"
-        )
+        if part["slot"] is None:
+            parts.append(literal((part["literal"] or part["escaped"][0]).encode()))
+            continue
+        try:
+            parts.append(slots.node(part["slot"]))
+        except _SlotError as error:
+            raise SpaceError(f"{format!r}: slot {{{part['slot']}}}: {error}") from None
+    return parts, frozenset(slots.used_lists)
 
 
 class _SlotError(SpaceError):
     """What is wrong with a slot; the caller adds the format and the slot."""
 
 
-def _add_slot(automaton: FormatAutomaton, slot: str, word_lists: Mapping[str, Sequence[str]]) -> None:
-    kind, *arguments = slot.split(":")
-    if kind not in _KINDS:
-        raise _SlotError(f"unknown kind {kind!r}; {_suggest(kind, _KINDS)}")
-    if kind == "word":
-        words = _words(arguments.pop(0) if arguments else "", word_lists)
-        automaton.add_words(words, *_counts(arguments))
-    elif kind == "luhn":
+class _Slots:
+    """Reads the slots of one format."""
+
+    def __init__(self, format: str, word_lists: Mapping[str, Sequence[str]]) -> None:
+        self.used_lists: set[str] = set()
+        self._format = format
+        self._word_lists = word_lists
+        self._readers: Mapping[str, Callable[[str, list[str]], Node]] = {
+            **dict.fromkeys(CHARACTERS, self._characters),
+            **dict.fromkeys(("base64", "base64url"), self._base64),
+            "luhn": self._luhn,
+            "word": self._word,
+            "date": self._date,
+            **dict.fromkeys(SHAPES, self._shape),
+        }
+
+    def node(self, slot: str) -> Node:
+        """What `KIND:ARGUMENT:ARGUMENT` spells."""
+        kind, *arguments = slot.split(":")
+        return self._readers[_known("kind", kind, self._readers)](kind, arguments)
+
+    def _characters(self, kind: str, arguments: list[str]) -> Node:
+        return Repeat(self._pattern(CHARACTERS[kind]), *_counts(arguments))
+
+    def _base64(self, kind: str, arguments: list[str]) -> Node:
+        low, high = _counts(arguments)
+        check_states(self._format, high)
+        return Choice(tuple(self._pattern(base64_pattern(kind, n_bytes)) for n_bytes in range(low, high + 1)))
+
+    def _luhn(self, kind: str, arguments: list[str]) -> Node:
+        issuer = arguments.pop() if len(arguments) > 1 else ""
         low, high = _counts(arguments)
         if low < 2:
             raise _SlotError("a Luhn number has at least 2 digits; write for example {luhn:16}")
-        automaton.add_luhn(low, high)
-    else:
-        automaton.add_characters(_ALPHABETS[kind], *_counts(arguments))
+        if not re.fullmatch("[0-9]*", issuer) or len(issuer) >= low:
+            raise _SlotError("what the number begins with must be digits, fewer than all; for example {luhn:16:4000}")
+        n_issuer = len(issuer)
+        return self._shaped(Shape(f"{issuer}[0-9]{{{low - n_issuer},{high - n_issuer}}}", LUHN))
+
+    def _word(self, kind: str, arguments: list[str]) -> Node:
+        words = self._words(arguments.pop(0) if arguments else "")
+        return Repeat(Strings(words), *_counts(arguments), separator=b" ")
+
+    def _date(self, kind: str, arguments: list[str]) -> Node:
+        style = _known("date", arguments.pop(0) if arguments else "iso", DATES)
+        low, high = _counts(arguments) if arguments else _YEARS
+        if not 1000 <= low <= high <= 9999:
+            raise _SlotError("years have four digits; write for example {date:iso:1950..2009}")
+        return self._pattern(date_pattern(style, low, high))
+
+    def _shape(self, kind: str, arguments: list[str]) -> Node:
+        variants = SHAPES[kind]
+        variant = _known(kind, arguments.pop(0) if arguments else "", variants)
+        if arguments:
+            raise _SlotError("it takes no count; join several by text of your own")
+        return self._shaped(variants[variant])
+
+    def _shaped(self, shape: Shape) -> Node:
+        node = self._pattern(shape.pattern)
+        if shape.checksum is None:
+            return node
+        every = compile_node(node, self._format)
+        return Strings(restricted(every, shape.checksum, lambda n_states: check_states(self._format, n_states)))
+
+    def _pattern(self, pattern: str) -> Node:
+        return parse_pattern(pattern, self._words)
+
+    def _words(self, name: str) -> Automaton:
+        """The list of that name; its words are capitalized where the name begins with `^`."""
+        capitalized, name = name.startswith("^"), name.removeprefix("^")
+        words = tuple(self._word_lists[_known("word list", name, self._word_lists)])
+        if not words or not all(words):
+            raise _SlotError(f"the word list {name!r} is empty or holds an empty word")
+        self.used_lists.add(name)
+        return _list_automaton(words, capitalized)
 
 
-def _words(name: str, word_lists: Mapping[str, Sequence[str]]) -> list[bytes]:
-    if name not in word_lists:
-        raise _SlotError(f"unknown word list {name!r}; {_suggest(name, tuple(word_lists))}")
-    words = [word.encode() for word in word_lists[name]]
-    if not words or not all(words):
-        raise _SlotError(f"the word list {name!r} is empty or holds an empty word")
-    return words
+@lru_cache(maxsize=8)
+def _list_automaton(words: tuple[str, ...], capitalized: bool) -> Automaton:
+    """The automaton of a list: a large one takes seconds, and an audit compiles its formats more than once."""
+    return words_automaton((word[:1].upper() + word[1:] if capitalized else word).encode() for word in words)
 
 
 def _counts(arguments: Sequence[str]) -> tuple[int, int]:
@@ -187,6 +163,10 @@ def _counts(arguments: Sequence[str]) -> tuple[int, int]:
     return low, high
 
 
-def _suggest(name: str, known: Sequence[str]) -> str:
+def _known(what: str, name: str, known: Mapping[str, object]) -> str:
+    """`name`, if it is one of `known`."""
+    if name in known:
+        return name
     nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
-    return f"did you mean {nearest[0]!r}? Known: {', '.join(known)}" if nearest else "no word list is known"
+    hint = f"did you mean {nearest[0]!r}? Known: {', '.join(known)}" if nearest else "no word list is known"
+    raise _SlotError(f"unknown {what} {name!r}; {hint}")

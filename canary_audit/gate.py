@@ -19,7 +19,7 @@ from pathlib import Path
 
 from canary_audit.config import read_toml, validate_table
 from canary_audit.errors import ModelError
-from canary_audit.fingerprint import fingerprint_directory
+from canary_audit.fingerprint import fingerprint_model
 from canary_audit.integrity import find_errors, reason_about
 from canary_audit.results import AuditResult, CanaryResult, Maybe, NotAvailable, PolicyTable, Reason, VerdictName
 from canary_audit.statistics.power import detectable_bits
@@ -72,13 +72,13 @@ def judge(result: AuditResult, policy: PolicyTable) -> Verdict:
     return Verdict(name="PASS", reasons=(_clearance(evidence),))
 
 
-def require_same_model(result: AuditResult, folder: Path) -> None:
+def require_same_model(result: AuditResult, folder: Path, adapter: Path | None = None) -> None:
     """Make sure that `folder` holds the very model the result speaks of.
 
     Raises:
         ModelError: it is another model, or cannot be read.
     """
-    found = fingerprint_directory(folder)
+    found = fingerprint_model(folder, adapter)
     if found.digest == result.model.fingerprint:
         return
     names = sorted(set(result.model.files) | set(found.files))

@@ -20,10 +20,11 @@ from canary_audit.results import (
     NotAvailable,
     PaperEstimate,
 )
-from canary_audit.spaces import SecretSpace, parse_space
+from canary_audit.spaces import SecretSpace
 from canary_audit.statistics.intervals import log_t_interval
 from canary_audit.statistics.pvalues import estimated_rank_p_value, exact_rank_p_value
-from canary_audit.tokens.canonical import CanonicalWalk
+from canary_audit.tokens.choose import secret_walk
+from canary_audit.tokens.walk import SecretWalk
 from canary_audit.vocabulary import Vocabulary
 
 _NATS_PER_BIT = float(np.log(2.0))
@@ -42,10 +43,10 @@ class ScoredModel:
     """Tokens before a document: the separator the model was trained with."""
 
 
-def canonical_walk(model: ScoredModel, group: Group) -> CanonicalWalk:
+def canonical_walk(model: ScoredModel, ledger: Ledger, group: Group) -> SecretWalk:
     """The tree of a group's secrets under the model's tokenizer."""
-    space = parse_space(group.format)
-    return CanonicalWalk(space, model.vocabulary, prefix=group.prefix, suffix=group.suffix, lead=model.lead)
+    space = ledger.space(group)
+    return secret_walk(space, model.vocabulary, prefix=group.prefix, suffix=group.suffix, lead=model.lead)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +69,7 @@ def audit_group(
     rng: np.random.Generator,
 ) -> AuditedGroup:
     """Rank every level and control canary of a group, extract as many secrets as were inserted, score the coins."""
-    walk = canonical_walk(model, group)
+    walk = canonical_walk(model, ledger, group)
     entries = ledger.canaries_of(group.name)
     ranked = [canary for canary in entries if canary.role != "coin"]
     ranks = measure_ranks(
@@ -100,13 +101,13 @@ def audit_group(
         )
     )
     return AuditedGroup(
-        result=_group_result(group, walk.space, canaries, ranks, extracted, n_inserted),
+        result=_group_result(group, walk, canaries, ranks, extracted, n_inserted),
         canaries=canaries,
         coins=_score_coins(walk, model, [canary for canary in entries if canary.role == "coin"], secrets),
     )
 
 
-def _extract(walk: CanonicalWalk, model: ScoredModel, n_inserted: int, settings: AuditConfig) -> ExtractionReport:
+def _extract(walk: SecretWalk, model: ScoredModel, n_inserted: int, settings: AuditConfig) -> ExtractionReport:
     """As many secrets as were inserted behind this prefix; none where none was."""
     if not n_inserted:
         return ExtractionReport(secrets=(), nodes=0, calls=0)
@@ -129,7 +130,7 @@ def _extraction(place: int | None, extracted: ExtractionReport) -> Extraction:
 
 
 def _paper_estimates(
-    walk: CanonicalWalk, model: ScoredModel, ranks: RankReport, settings: AuditConfig, rng: np.random.Generator
+    walk: SecretWalk, model: ScoredModel, ranks: RankReport, settings: AuditConfig, rng: np.random.Generator
 ) -> list[tuple[PaperEstimate, ...]]:
     """The paper's estimators, where the configuration asks for them."""
     if not settings.references:
@@ -190,11 +191,11 @@ def _exposure(rank: RankEstimate, space_bits: float) -> Exposure:
 
 
 def _score_coins(
-    walk: CanonicalWalk, model: ScoredModel, coins: list[Canary], secrets: Mapping[str, bytes]
+    walk: SecretWalk, model: ScoredModel, coins: list[Canary], secrets: Mapping[str, bytes]
 ) -> tuple[CoinCanary, ...]:
     if not coins:
         return ()
-    costs = score_paths(walk, model.language_model, [walk.path(secrets[coin.id]) for coin in coins])
+    costs = score_paths(walk, model.language_model, walk.paths([secrets[coin.id] for coin in coins]))
     return tuple(
         CoinCanary(id=coin.id, inserted=coin.insertions > 0, score=-float(cost) / _NATS_PER_BIT)
         for coin, cost in zip(coins, costs, strict=True)
@@ -203,7 +204,7 @@ def _score_coins(
 
 def _group_result(
     group: Group,
-    space: SecretSpace,
+    walk: SecretWalk,
     canaries: tuple[CanaryResult, ...],
     ranks: RankReport,
     extracted: ExtractionReport,
@@ -215,8 +216,9 @@ def _group_result(
         format=group.format,
         prefix=group.prefix,
         suffix=group.suffix,
-        space_size=str(space.size),
-        space_bits=space.bits,
+        space_size=str(walk.space.size),
+        space_bits=walk.space.bits,
+        notice=walk.notice,
         noise_floor_nats=ranks.noise_floor_nats,
         extraction_sought=n_inserted,
         extraction_found=sum(extraction.found for extraction in planted),

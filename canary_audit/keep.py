@@ -10,7 +10,11 @@ from typing import Protocol
 
 import numpy as np
 
+from canary_audit.forecast import Forecast
 from canary_audit.models.interface import BoolArray, FloatArray, IntArray
+
+_LEAST_SHARE = 0.02
+"""A forecast may be wrong: no node counts for less than this share of what it may hold at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +24,8 @@ class Level:
     Arrays have shape (n_entries,) and are ordered by lane.
     """
 
+    depth: int
+    """Tokens of each node, the prompt left out."""
     lanes: IntArray
     costs_nats: FloatArray
     weights: FloatArray
@@ -64,24 +70,31 @@ class KeepCheapest:
 class KeepSample:
     """Keep about `size` nodes of each lane that holds more, sampled so that weighted counts stay unbiased.
 
-    A node is kept with probability min(1, c * weight * h), where h bounds the number of its leaves within the
-    threshold: its completions, and exp(slack), since more leaves of at least the canary's probability would exceed
-    the node's own. c makes the probabilities of a lane sum to `size`; the weight of a kept node is divided by its
-    probability. Sampling is systematic over the nodes in order of cost (stochastic enumeration; Vaisman and Kroese
-    2017).
+    A node is kept with probability min(1, c * weight * h), where h is how many leaves within the threshold it promises.
+    It has at most as many as its completions, and at most exp(slack), since more leaves of at least the canary's
+    probability would exceed the node's own; within this bound a forecast, where there is one, says more. c makes the
+    probabilities of a lane sum to `size`; the weight of a kept node is divided by its probability. Sampling is
+    systematic over the nodes in order of cost (stochastic enumeration; Vaisman and Kroese 2017).
     """
 
     size: int
     rng: np.random.Generator
+    forecast: Forecast | None = None
 
     def __call__(self, level: Level) -> tuple[IntArray, FloatArray]:
         """A sample of each lane that overflows, the whole of each that does not."""
         n_lanes = int(level.lanes.max(initial=-1)) + 1
-        promise = level.weights * np.minimum(level.completions, np.exp(np.minimum(level.slack_nats, 700.0)))
-        chances = _inclusion_probabilities(promise, level.lanes, n_lanes, self.size)
+        chances = _inclusion_probabilities(level.weights * self._promise(level), level.lanes, n_lanes, self.size)
         order = np.lexsort((level.costs_nats, level.lanes))
         kept = np.sort(order[_systematic(chances[order], level.lanes[order], self.rng.random(n_lanes))])
         return kept, level.weights[kept] / chances[kept]
+
+    def _promise(self, level: Level) -> FloatArray:
+        most = np.minimum(level.completions, np.exp(np.minimum(level.slack_nats, 700.0)))
+        if self.forecast is None:
+            return most
+        expected = level.completions * self.forecast.share(level.depth, level.slack_nats)
+        return np.minimum(most, expected + _LEAST_SHARE * most)
 
 
 def _inclusion_probabilities(promise: FloatArray, lanes: IntArray, n_lanes: int, size: int) -> FloatArray:

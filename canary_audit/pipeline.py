@@ -18,15 +18,18 @@ from canary_audit.config import Config
 from canary_audit.data.planting import Occurrence, plant
 from canary_audit.data.sources import open_source, read_documents
 from canary_audit.errors import RunError
+from canary_audit.fingerprint import fingerprint_model
 from canary_audit.gate import Policy
 from canary_audit.judgement import Evidence, conclude
 from canary_audit.models.determinism import reproducible
-from canary_audit.planning import plan_audit
+from canary_audit.models.resolve import ModelFiles, resolve_files
+from canary_audit.planning import plan_audit, require_trainable
 from canary_audit.report import render
 from canary_audit.results import AuditResult, DataResult, Frozen, PositiveControl
 from canary_audit.rundir import RunDirectory, canonical_json, digest, sha256_file, write_atomic
 from canary_audit.subject import ControlPlan, Subject, load_subject, run_positive_control
-from canary_audit.training.built_in import TrainingSummary, train_built_in
+from canary_audit.training.stage import TrainingSummary, train_model
+from canary_audit.wordlists import load_word_lists
 
 Progress = Callable[[str, int, int], None]
 """Told (what is being done, steps done, steps in all)."""
@@ -75,7 +78,7 @@ class AuditRun:
         self._directory = directory
         self._progress = progress or _no_progress
         self._key = self._settle_key(key)
-        self.ledger = draw_ledger(config.canaries, self._key)
+        self.ledger = draw_ledger(config.canaries, self._key, load_word_lists(config.word_lists))
         self._secrets = derive_secrets(self.ledger, self._key)
         self._write_ledger()
 
@@ -94,12 +97,14 @@ class AuditRun:
 
     def train(self) -> TrainingSummary:
         """Train the configured model on the planted data, with exposure tracked beside validation loss."""
+        require_trainable(self.config)
         planted = self.plant()
         files = [f"data/{name}" for name in (planted.train, planted.validation) if name]
         inputs = {
             "ledger.json": self.ledger.sha256,
             **self._directory.hashes(*files),
-            **self._settings("data", "model", "training", "audit"),
+            **self._settings("data", "model", "training", *(["audit"] if self.config.training.track_exposure else [])),
+            **self._pretrained_stamp(),
         }
         path, checkpoints = self._directory.path("training.json"), self._directory.path("checkpoints")
         if not self._directory.is_done("model", inputs):
@@ -159,6 +164,8 @@ class AuditRun:
 
     def _write_ledger(self) -> None:
         path, inputs = self._directory.path("ledger.json"), self._settings("canaries")
+        if self.ledger.word_lists:
+            inputs["word_lists"] = digest(canonical_json(self.ledger.word_lists))
         if not self._directory.is_done("ledger", inputs):
             write_atomic(path, self.ledger.to_json().encode())
             self._directory.record("ledger", inputs, [path])
@@ -197,7 +204,7 @@ class AuditRun:
         config = self.config
         source = open_source(config.data, config.seed)
         held_out = read_documents(self._data_file(planted.validation), config.data) if planted.validation else None
-        return train_built_in(
+        return train_model(
             config,
             self.ledger,
             self._secrets,
@@ -230,7 +237,7 @@ class AuditRun:
         self._progress("positive control", 0, 1)
         control = run_positive_control(
             subject,
-            ControlPlan.draw(self.ledger.groups, self._key),
+            ControlPlan.draw(self.ledger, self._key),
             read_documents(self._data_file(planted.train), self.config.data),
             context_tokens=self.config.model.context_tokens,
             recipe=self.config.training,
@@ -242,7 +249,8 @@ class AuditRun:
         return control
 
     def _subject(self) -> Subject:
-        return load_subject(self._directory.path("model"), self.config.audit, device=self.config.training.device)
+        files = ModelFiles(folder=self._directory.path("model"))
+        return load_subject(files, self.config.audit, device=self.config.training.device)
 
     def _data_file(self, name: str) -> Path:
         return self._directory.path("data", name)
@@ -258,6 +266,14 @@ class AuditRun:
         path = Path(self.config.data.source)
         return sha256_file(path) if path.is_file() else digest(self.config.data.source)
 
+    def _pretrained_stamp(self) -> dict[str, str]:
+        """Which model exactly training starts from, if not from a fresh one."""
+        model = self.config.model
+        if model.kind != "pretrained":
+            return {}
+        files = resolve_files(model.path, revision=model.revision)
+        return {"pretrained": fingerprint_model(files.folder, files.adapter).digest}
+
     def _model_hashes(self) -> dict[str, str]:
         names = self._directory.stage_record("model").outputs
         return self._directory.hashes(*(name for name in names if name.startswith("model/")))
@@ -265,7 +281,9 @@ class AuditRun:
 
 def _without_paths(config: Config) -> dict[str, object]:
     """The configuration as data, without where things lie on this machine."""
-    return config.model_dump(mode="json", exclude={"data": {"source"}, "policy": True})
+    return config.model_dump(
+        mode="json", exclude={"data": {"source"}, "model": {"path"}, "word_lists": True, "policy": True}
+    )
 
 
 def _write_json(path: Path, content: Frozen) -> None:

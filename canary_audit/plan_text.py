@@ -1,7 +1,7 @@
 """The plan of an audit as plain text, for the terminal."""
 
 from canary_audit.planning import AuditPlan, GroupPlan
-from canary_audit.results import NotAvailable
+from canary_audit.results import Maybe, NotAvailable
 
 
 def plan_text(plan: AuditPlan) -> str:
@@ -13,11 +13,19 @@ def plan_text(plan: AuditPlan) -> str:
         f"insertions    about {plan.expected_insertions:.0f} in all ({of_data})",
         f"detects       exposure above {plan.failing_bits:.1f} bits on a single canary "
         f"({plan.detectable_bits:.1f} bits are significant after correction over {plan.n_judged} canaries)",
+        *_model(plan.model_weights),
         f"false alarms  at most {plan.false_alarm_rate:.0%} of models that memorize nothing",
         "cannot see",
         *(f"  - {spot}" for spot in plan.cannot_see),
     ]
     return "\n".join(lines)
+
+
+def _model(n_weights: Maybe) -> list[str]:
+    """Size of a pretrained model; nothing of a built-in one."""
+    if isinstance(n_weights, NotAvailable):
+        return []
+    return [f"model         {n_weights / 1e6:.0f} million weights, {n_weights * 4 / 1e9:.1f} GB in fp32"]
 
 
 def _group(group: GroupPlan) -> str:

@@ -3,15 +3,19 @@
 A design that cannot fail is refused, because its PASS would mean nothing.
 """
 
+import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
-from canary_audit.config import CanaryConfig, Config
-from canary_audit.errors import ConfigError
+from canary_audit.config import CanaryConfig, Config, ModelConfig
+from canary_audit.errors import ConfigError, SpaceError
 from canary_audit.gate import is_judged_level, needed_space_bits
 from canary_audit.results import Maybe, NotAvailable, PolicyTable
 from canary_audit.spaces import SecretSpace, parse_space
 from canary_audit.statistics.power import detectable_bits, min_references
+from canary_audit.wordlists import load_word_lists
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +55,8 @@ class AuditPlan:
     """How often a model that memorizes nothing is failed, at most."""
     data_share: Maybe
     """Share of the planted data that is canaries, if the source fills `max_bytes`."""
+    model_weights: Maybe
+    """Number of weights of a pretrained model; each takes 4 bytes, and 12 more in training if all are trained."""
     cannot_see: tuple[str, ...]
     """What a PASS of this design does not speak about, one sentence each."""
 
@@ -62,7 +68,9 @@ def plan_audit(config: Config, policy: PolicyTable) -> AuditPlan:
         ConfigError: the design cannot fail, or cannot pass, whatever the model does; the message says what it takes.
         SpaceError: a secret format is malformed.
     """
-    spaces = [parse_space(group.format) for group in config.canaries]
+    require_trainable(config)
+    word_lists = load_word_lists(config.word_lists)
+    spaces = [_space(group, word_lists) for group in config.canaries]
     groups = tuple(_plan_group(group, space, policy) for group, space in zip(config.canaries, spaces, strict=True))
     n_judged = sum(group.n_judged for group in groups)
     _refuse_nothing_judged(n_judged, policy)
@@ -79,8 +87,35 @@ def plan_audit(config: Config, policy: PolicyTable) -> AuditPlan:
         failing_bits=needed_bits,
         false_alarm_rate=policy.alpha,
         data_share=_data_share(config, groups),
+        model_weights=_model_weights(config.model),
         cannot_see=_blind_spots(groups, needed_bits, config, policy),
     )
+
+
+def require_trainable(config: Config) -> None:
+    """Refuse, before anything is planted, what the training of the configured model would stumble over.
+
+    Raises:
+        ConfigError: the pretrained model is not there, or the method or precision is none for the LSTM.
+    """
+    model, training = config.model, config.training
+    if model.kind == "lstm" and (training.method, training.precision) != ("full", "fp32"):
+        raise ConfigError(
+            "[training] method, precision: the built-in LSTM is trained in full and in fp32; adapters and bf16 are for "
+            "[model] kind = 'llama' or 'pretrained'"
+        )
+    if Path(model.path).is_absolute() and not Path(model.path).exists():
+        raise ConfigError(f"[model] path: {model.path}: no such folder or file; `make models` gets SmolLM2")
+
+
+def _space(group: CanaryConfig, word_lists: Mapping[str, tuple[str, ...]]) -> SecretSpace:
+    """The secrets of a group, whose ends the suffix must tell."""
+    space = parse_space(group.format, word_lists)
+    try:
+        space.check_suffix(group.suffix)
+    except SpaceError as error:
+        raise ConfigError(f"[canaries] {group.name}: {error}") from None
+    return space
 
 
 def _plan_group(group: CanaryConfig, space: SecretSpace, policy: PolicyTable) -> GroupPlan:
@@ -148,6 +183,26 @@ def _data_share(config: Config, groups: tuple[GroupPlan, ...]) -> Maybe:
     planted = sum(group.expected_bytes for group in groups)
     training_bytes = config.data.max_bytes * (1 - config.data.validation_fraction)
     return planted / (planted + training_bytes)
+
+
+def _model_weights(model: ModelConfig) -> Maybe:
+    """Read from the headers of safetensors files; torch is not needed."""
+    if model.kind != "pretrained":
+        return NotAvailable(not_available="a built-in model")
+    files = sorted(Path(model.path).glob("model*.safetensors"))
+    if not files:
+        return NotAvailable(not_available="the size of the model is not known before it is fetched or converted")
+    return float(sum(_n_weights(file) for file in files))
+
+
+def _n_weights(file: Path) -> int:
+    """Weights in a safetensors file: eight bytes of length, then a JSON header that tells names and shapes."""
+    try:
+        with file.open("rb") as content:
+            header = json.loads(content.read(int.from_bytes(content.read(8), "little")))
+        return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, MemoryError, OverflowError) as error:
+        raise ConfigError(f"[model] path: {file}: not a safetensors file ({type(error).__name__})") from None
 
 
 def _blind_spots(

@@ -116,6 +116,8 @@ class GroupResult(Frozen):
     space_size: str
     """|R| as a decimal string: it can exceed what JSON readers hold exactly."""
     space_bits: float
+    notice: str | None = None
+    """What was unusual about the tree of its secrets, in one sentence."""
     noise_floor_nats: float
     """Largest difference seen when the same secrets were scored in batches of another shape."""
     extraction_sought: int
@@ -224,6 +226,10 @@ class ModelResult(Frozen):
     """File name -> SHA-256; the fingerprint is the SHA-256 over this list."""
     n_parameters: int
     dtype: str
+    batch_rows: int
+    """Rows of one forward pass, at most: it decides the last digits of every score."""
+    notices: tuple[str, ...] = ()
+    """What was unusual about reading the model, one sentence each."""
 
 
 class LanguageCheck(Frozen):

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from canary_audit.errors import ModelError
+from canary_audit.forecast import step_histogram
 from canary_audit.keep import Keep, Level
 from canary_audit.models.interface import BoolArray, Children, FloatArray, IntArray, LanguageModel
 from canary_audit.tokens.walk import LEAF, TokenWalk
@@ -48,6 +49,8 @@ class SearchResult:
     """Shape (n_lanes,): nodes expanded, by weight: where nodes were sampled, an unbiased estimate of the whole
     tree's.
     """
+    steps: FloatArray
+    """Shape (n_levels, n_bins): what the steps of each level cost, as `forecast.step_histogram`."""
     nodes: int
     """Prefixes the model was asked about."""
     calls: int
@@ -65,6 +68,18 @@ class SearchResult:
             tokens.append(int(steps[row]))
             row = int(parents[row])
         return tuple(reversed(tokens))
+
+    def leaf(self, path: Sequence[int]) -> int | None:
+        """The leaf of these tokens, or None if it was not reached."""
+        row = 0
+        for token, (parents, tokens) in zip(path[:-1], self.trail, strict=False):
+            found = np.flatnonzero((parents == row) & (tokens == token))
+            if not len(found):
+                return None
+            row = int(found[0])
+        leaves = self.leaves
+        (found,) = np.nonzero((leaves.levels == len(path) - 1) & (leaves.parents == row) & (leaves.tokens == path[-1]))
+        return int(found[0]) if len(found) else None
 
 
 def search(
@@ -102,13 +117,16 @@ def search(
     trail: list[tuple[IntArray, IntArray]] = []
     cheapest_dropped = np.full(n_lanes, np.inf)
     tree_size = np.ones(n_lanes)
+    steps: list[FloatArray] = []
     nodes = calls = 1
     while True:
-        costs = costs[fan.rows] - _checked(log_probs)
+        step_costs = -_checked(log_probs)
+        steps.append(step_histogram(step_costs, fan.shares))
+        costs = costs[fan.rows] + step_costs
         reached = _reach(entries, fan, costs, thresholds_nats, own_tokens, len(trail))
         at_leaf = fan.states[reached.rows] == LEAF
         found.append(_leaves(reached, at_leaf, fan, costs, len(trail)))
-        entries, dropped = _keep_inner(reached.take(~at_leaf), fan, costs, thresholds_nats, keep)
+        entries, dropped = _keep_inner(reached.take(~at_leaf), fan, costs, thresholds_nats, keep, len(trail) + 1)
         np.minimum.at(cheapest_dropped, *dropped)
         expanded, rows = np.unique(entries.rows, return_inverse=True)
         complete = max_nodes is None or nodes + len(expanded) <= max_nodes
@@ -127,6 +145,7 @@ def search(
         leaves=_join(found),
         cheapest_dropped_nats=cheapest_dropped,
         tree_size=tree_size,
+        steps=np.array(steps),
         nodes=nodes,
         calls=calls,
         complete=complete,
@@ -163,6 +182,12 @@ class _Fan:
     """Shape (n_nodes,): where each node's children begin."""
     n_children: IntArray
     """Shape (n_nodes,)."""
+
+    @property
+    def shares(self) -> FloatArray:
+        """Each child's part of the secrets below its node."""
+        below: FloatArray = np.add.reduceat(self.completions, self.first)
+        return self.completions / np.repeat(below, self.n_children)
 
 
 def _fan_out(walk: TokenWalk, states: IntArray) -> _Fan:
@@ -215,11 +240,12 @@ def _leaves(reached: _Entries, at_leaf: BoolArray, fan: _Fan, costs: FloatArray,
 
 
 def _keep_inner(
-    inner: _Entries, fan: _Fan, costs: FloatArray, thresholds: FloatArray, keep: Keep
+    inner: _Entries, fan: _Fan, costs: FloatArray, thresholds: FloatArray, keep: Keep, depth: int
 ) -> tuple[_Entries, tuple[IntArray, FloatArray]]:
     """The entries a keep rule leaves, and (lane, cost) of those it dropped."""
     inner_costs = costs[inner.rows]
     level = Level(
+        depth=depth,
         lanes=inner.lanes,
         costs_nats=inner_costs,
         weights=inner.weights,

@@ -2,19 +2,20 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 from canary_audit.audit import Measurements, measure_canaries
-from canary_audit.canaries import Group, Ledger, canary_text, derive_secrets, draw_ledger
+from canary_audit.canaries import Ledger, canary_text, derive_secrets, draw_ledger
 from canary_audit.config import AuditConfig, CanaryConfig, TrainingConfig
-from canary_audit.fingerprint import fingerprint_directory
+from canary_audit.fingerprint import Fingerprint, fingerprint_model
 from canary_audit.group_audit import ScoredModel
-from canary_audit.models.load import LoadedModel, language_model, load_model
+from canary_audit.models.back_end import language_model
+from canary_audit.models.load import LoadedModel, load_model
+from canary_audit.models.resolve import ModelFiles
 from canary_audit.results import ModelResult, NotAvailable, PositiveControl
 from canary_audit.statistics.pvalues import fisher_combined
 from canary_audit.training.positive_control import OCCURRENCES, teach
 from canary_audit.training.stream import pack_documents
-from canary_audit.vocabulary import ByteLevelVocabulary
+from canary_audit.vocabulary import vocabulary_of
 
 _CONTROL_CANARIES = 4
 
@@ -25,33 +26,43 @@ class Subject:
 
     loaded: LoadedModel
     scored: ScoredModel
-    result: ModelResult
+    fingerprint: Fingerprint
+
+    @property
+    def result(self) -> ModelResult:
+        """What a report says of the model; ask after measuring, when all notices are in."""
+        loaded = self.loaded
+        return ModelResult(
+            fingerprint=self.fingerprint.digest,
+            kind=loaded.kind,
+            tier="full-logits",
+            files=dict(self.fingerprint.files),
+            n_parameters=loaded.n_parameters,
+            dtype=loaded.dtype,
+            batch_rows=loaded.language_model.batch_rows,
+            notices=tuple(loaded.language_model.notices),
+        )
 
 
-def load_subject(path: Path, settings: AuditConfig, *, device: str) -> Subject:
-    """Load and fingerprint the model in the folder `path`.
+def load_subject(files: ModelFiles, settings: AuditConfig, *, device: str) -> Subject:
+    """Load and fingerprint a model, and the adapter merged into it.
 
     Raises:
         ModelError: it cannot be loaded safely and whole.
-        SpaceError: its tokenizer is not byte-level.
+        SpaceError: its tokenizer rewrites text.
     """
-    fingerprint = fingerprint_directory(path)
-    loaded = load_model(path, device=device, batch_rows=settings.batch_rows)
+    fingerprint = fingerprint_model(files.folder, files.adapter)
+    loaded = load_model(
+        files.folder, adapter=files.adapter, device=device, dtype=settings.dtype, batch_rows=settings.batch_rows
+    )
     return Subject(
         loaded=loaded,
         scored=ScoredModel(
             language_model=loaded.language_model,
-            vocabulary=ByteLevelVocabulary(loaded.tokenizer),
+            vocabulary=vocabulary_of(loaded.tokenizer),
             lead=() if loaded.prompt_token is None else (loaded.prompt_token,),
         ),
-        result=ModelResult(
-            fingerprint=fingerprint.digest,
-            kind=loaded.kind,
-            tier="full-logits",
-            files=dict(fingerprint.files),
-            n_parameters=loaded.n_parameters,
-            dtype=loaded.dtype,
-        ),
+        fingerprint=fingerprint,
     )
 
 
@@ -63,7 +74,7 @@ class ControlPlan:
     secrets: dict[str, bytes]
 
     @classmethod
-    def draw(cls, groups: Iterable[Group], key: bytes) -> "ControlPlan":
+    def draw(cls, audited: Ledger, key: bytes) -> "ControlPlan":
         """A few canaries behind each prefix, from the audit's own key but under other names, so other secrets."""
         plans = [
             CanaryConfig(
@@ -73,9 +84,9 @@ class ControlPlan:
                 suffix=group.suffix,
                 controls=_CONTROL_CANARIES,
             )
-            for group in groups
+            for group in audited.groups
         ]
-        ledger = draw_ledger(plans, key)
+        ledger = draw_ledger(plans, key, audited.word_lists)
         return cls(ledger=ledger, secrets=derive_secrets(ledger, key))
 
 

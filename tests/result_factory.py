@@ -246,6 +246,7 @@ def make_result(**changes: Any) -> results.AuditResult:
             tier="full-logits",
             files={"config.json": "e" * 64, "model.safetensors": "f" * 64, "tokenizer.json": "0" * 64},
             n_parameters=264_448,
+            batch_rows=512,
             dtype="float32",
         ),
         "data": results.DataResult(

@@ -112,6 +112,33 @@ def test_a_ledger_file_reads_back(ledger: Ledger, tmp_path: Path) -> None:
     assert load_ledger(path).sha256 == ledger.sha256
 
 
+def test_own_words_travel_in_the_ledger(tmp_path: Path) -> None:
+    lists = {"ships": ("argo", "beagle", "calypso"), "unused": ("x", "y")}
+    plans = [Plan(format="{word:ships:4} {name}", levels=(1,), coin_flips=0)]
+    drawn = draw_ledger(plans, KEY, lists)
+    assert drawn.schema_version == 2
+    assert set(drawn.word_lists) == {"ships", "first-names", "last-names"}
+    (tmp_path / "ledger.json").write_text(drawn.to_json(), encoding="utf-8")
+    elsewhere = load_ledger(tmp_path / "ledger.json")
+    assert elsewhere == drawn
+    space = elsewhere.space(elsewhere.groups[0])
+    assert all(secret in space for secret in derive_secrets(elsewhere, KEY).values())
+    forged = replace(drawn, word_lists={**drawn.word_lists, "ships": ("argo", "beagle", "victory")})
+    with pytest.raises(LedgerError, match=r"its commitment does not match|was edited"):
+        derive_secrets(forged, KEY)
+
+
+def test_a_ledger_without_word_lists_is_of_the_first_version() -> None:
+    drawn = draw_ledger([Plan()], KEY)
+    assert drawn.schema_version == 1
+    assert set(json.loads(drawn.to_json())) == {"schema_version", "groups", "canaries", "key_commitment"}
+
+
+def test_a_ledger_of_the_first_version_finds_the_built_in_words(ledger: Ledger) -> None:
+    old = replace(ledger, schema_version=1, word_lists={})
+    assert old.space(old.group("phrase")).size == 80 * 128
+
+
 def test_the_ledger_holds_no_secret(ledger: Ledger) -> None:
     text = ledger.to_json()
     for secret in derive_secrets(ledger, KEY).values():
@@ -228,7 +255,10 @@ def test_an_unknown_group_is_named(ledger: Ledger) -> None:
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        (("schema_version",), 2, "schema_version"),
+        (("schema_version",), 3, "schema_version"),
+        (("schema_version",), 1, "contradicts 2 word lists"),
+        (("word_lists", "colors", 3), "amber", "word list 'colors', word 4: it repeats number 1"),
+        (("word_lists", "colors", 3), "a b", "word 4: it holds a space"),
         (("surplus",), 1, "surplus"),
         (("canaries", 0, "role"), "natural", r"canaries\.0\.role"),
         (("canaries", 0, "insertions"), "1", r"canaries\.0\.insertions"),

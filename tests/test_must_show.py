@@ -12,6 +12,7 @@ from canary_audit.group_audit import canonical_walk
 from canary_audit.keep import KeepAll
 from canary_audit.models.load import language_model
 from canary_audit.models.networks import build_network
+from canary_audit.models.resolve import resolve_files
 from canary_audit.search import search
 from canary_audit.spaces import parse_space
 from canary_audit.subject import load_subject
@@ -90,13 +91,14 @@ def test_the_small_llama_memorizes_and_is_failed_too(tmp_path):
 
 def test_exact_ranks_of_a_trained_model_equal_full_enumeration(quickstart):
     """On the trained LSTM, in a space of 10^5 secrets behind the same prefix."""
-    subject = load_subject(quickstart.folder / "model", AuditConfig(), device="cpu")
-    group = load_ledger(quickstart.folder / "ledger.json").groups[0]
+    subject = load_subject(resolve_files(quickstart.folder / "model"), AuditConfig(), device="cpu")
+    ledger = load_ledger(quickstart.folder / "ledger.json")
+    group = ledger.groups[0]
     walk = CanonicalWalk(
         parse_space("{digit:5}"), subject.scored.vocabulary, prefix=group.prefix, lead=subject.scored.lead
     )
     assert_ranks_equal_enumeration(walk, subject.scored.language_model)
-    assert canonical_walk(subject.scored, group).size == 10**9
+    assert canonical_walk(subject.scored, ledger, group).size == 10**9
 
 
 @pytest.mark.parametrize("kind", ["lstm", "llama"])

@@ -134,3 +134,14 @@ def test_impossible_log_probabilities_are_an_error(bad):
     model.log_probs[5, ord("4")] = bad
     with pytest.raises(ModelError, match="NaN, infinite or positive"):
         search(walk, model, thresholds_nats=NO_LIMIT, keep=KeepAll())
+
+
+def test_a_leaf_is_found_by_its_tokens():
+    model, walk = digit_tree(3, np.random.default_rng(9)), digit_walk(3)
+    result = search(walk, model, thresholds_nats=NO_LIMIT, keep=KeepCheapest(20))
+    for leaf in range(len(result.leaves.costs_nats)):
+        assert result.leaf(result.path(leaf)) == leaf
+    missing = {f"{number:03d}".encode() for number in range(1_000)} - {
+        walk.secret(result.path(leaf)) for leaf in range(len(result.leaves.costs_nats))
+    }
+    assert {result.leaf(walk.path(secret)) for secret in missing} == {None}

@@ -11,7 +11,7 @@ from canary_audit.spaces import parse_space
 from canary_audit.tokens.canonical import CanonicalWalk
 from canary_audit.tokens.trie import TrieWalk
 from canary_audit.tokens.walk import LEAF
-from canary_audit.vocabulary import ByteLevelVocabulary, ByteVocabulary
+from canary_audit.vocabulary import ByteVocabulary, Vocabulary, vocabulary_of
 
 TEXT = [
     "the cat sat on the mat and the dog ran after the red fox",
@@ -19,7 +19,7 @@ TEXT = [
 ] * 20
 
 
-def train(*, split_digits: bool) -> ByteLevelVocabulary:
+def train(*, split_digits: bool) -> Vocabulary:
     """A small byte-level BPE that merges letters, and digits unless told otherwise."""
     tokenizer = Tokenizer(models.BPE())
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -36,16 +36,16 @@ def train(*, split_digits: bool) -> ByteLevelVocabulary:
         show_progress=False,
     )
     tokenizer.train_from_iterator(TEXT + [str(i) for i in range(100)] * 3, trainer)
-    return ByteLevelVocabulary(PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|endoftext|>"))
+    return vocabulary_of(PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|endoftext|>"))
 
 
 @pytest.fixture(scope="module")
-def digit_splitting() -> ByteLevelVocabulary:
+def digit_splitting() -> Vocabulary:
     return train(split_digits=True)
 
 
 @pytest.fixture(scope="module")
-def merging() -> ByteLevelVocabulary:
+def merging() -> Vocabulary:
     return train(split_digits=False)
 
 

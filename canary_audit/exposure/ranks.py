@@ -13,17 +13,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from canary_audit.errors import ModelError
+from canary_audit.forecast import Forecast
 from canary_audit.keep import KeepAll, KeepSample
 from canary_audit.models.interface import FloatArray, LanguageModel
 from canary_audit.search import Leaves, SearchResult, search
 from canary_audit.statistics.intervals import log_t_interval
-from canary_audit.tokens.canonical import CanonicalWalk
 from canary_audit.tokens.trie import TrieWalk
+from canary_audit.tokens.walk import SecretWalk
 
 _PILOT_SIZE = 16
 _SCORED_ALONE = 8
 _MARGIN_NATS = 1e-3
-"""Far more than scores move between batches of different shapes, far less than secrets differ."""
+"""Far more than fp32 scores move between batches of different shapes, far less than secrets differ."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +49,7 @@ class RankEstimate:
     """Interval: of the replicates where estimated; of the model's noise floor where exact."""
     exact: bool
     replicates: tuple[float, ...]
-    """Independent unbiased estimates of the rank; empty where it was counted."""
+    """Independent unbiased estimates of the rank at the upper end of the noise floor; empty where it was counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +63,7 @@ class RankReport:
 
 
 def measure_ranks(
-    walk: CanonicalWalk,
+    walk: SecretWalk,
     model: LanguageModel,
     secrets: Sequence[bytes],
     *,
@@ -80,7 +81,7 @@ def measure_ranks(
     return _Ranking(walk, model, secrets, settings, rng).report()
 
 
-def score_paths(walk: CanonicalWalk, model: LanguageModel, paths: Sequence[tuple[int, ...]]) -> FloatArray:
+def score_paths(walk: SecretWalk, model: LanguageModel, paths: Sequence[tuple[int, ...]]) -> FloatArray:
     """Costs in nats, shape (n_paths,), of the leaves with these tokens; shared beginnings are read once."""
     distinct = sorted(set(paths))
     result = search(
@@ -95,27 +96,28 @@ class _Ranking:
 
     def __init__(
         self,
-        walk: CanonicalWalk,
+        walk: SecretWalk,
         model: LanguageModel,
         secrets: Sequence[bytes],
         settings: RankSettings,
         rng: np.random.Generator,
     ) -> None:
         self._walk, self._model, self._settings, self._rng = walk, model, settings, rng
-        self._paths = [walk.path(secret) for secret in secrets]
+        self._paths = walk.paths(secrets)
         self._nodes = self._calls = 0
 
     def report(self) -> RankReport:
         self._costs = score_paths(self._walk, self._model, self._paths)
         self._noise = self._measured_noise()
         estimates: dict[int, RankEstimate] = {}
-        countable = self._predicted_countable()
+        pilot = self._search(range(len(self._paths)), KeepSample(_PILOT_SIZE, self._rng))
+        countable = self._predicted_countable(pilot)
         while countable and not estimates:
             estimates = self._count_exactly(countable)
             countable = countable[: len(countable) // 2]  # the prediction was off: keep the likelier half
         rest = [canary for canary in range(len(self._paths)) if canary not in estimates]
         if rest:
-            estimates |= self._estimate(rest)
+            estimates |= self._estimate(rest, Forecast(pilot.steps))
         return RankReport(
             estimates=tuple(estimates[canary] for canary in range(len(self._paths))),
             noise_floor_nats=self._noise,
@@ -129,9 +131,8 @@ class _Ranking:
         alone = [score_paths(self._walk, self._model, [self._paths[canary]])[0] for canary in some]
         return float(np.abs(self._costs[: len(alone)] - alone).max(initial=0.0))
 
-    def _predicted_countable(self) -> list[int]:
+    def _predicted_countable(self, pilot: SearchResult) -> list[int]:
         """Canaries whose tree of cheaper prefixes is predicted to be small enough, cheapest first."""
-        pilot = self._search(range(len(self._paths)), KeepSample(_PILOT_SIZE, self._rng))
         fits = pilot.tree_size <= self._settings.exact_nodes
         return [int(canary) for canary in np.argsort(self._costs, kind="stable") if fits[canary]]
 
@@ -140,7 +141,7 @@ class _Ranking:
 
         Cheaper canaries' trees are parts of the dearest one's, so one search serves all.
         """
-        dearest = self._costs[canaries].max() + _MARGIN_NATS
+        dearest = self._costs[canaries].max() + _MARGIN_NATS + 2.0 * self._noise
         result = search(
             self._walk,
             self._model,
@@ -158,18 +159,12 @@ class _Ranking:
 
     def _costs_in_search(self, canaries: list[int], result: SearchResult) -> dict[int, float]:
         """Each canary's cost as the search itself saw it, so that it is compared with its like."""
-        wanted = {self._paths[canary]: canary for canary in canaries}
-        costs: dict[int, float] = {}
-        for canary in canaries:
-            near = np.flatnonzero(np.abs(result.leaves.costs_nats - self._costs[canary]) <= _MARGIN_NATS)
-            for leaf in near:
-                owner = wanted.get(result.path(int(leaf)))
-                if owner is not None:
-                    costs[owner] = float(result.leaves.costs_nats[leaf])
-        if len(costs) < len(wanted):
+        leaves = {canary: result.leaf(self._paths[canary]) for canary in canaries}
+        costs = {canary: float(result.leaves.costs_nats[leaf]) for canary, leaf in leaves.items() if leaf is not None}
+        if len(costs) < len(canaries):
             raise ModelError(
-                f"scores move by more than {_MARGIN_NATS} nats with the shape of the batch: ranks would be noise; "
-                "score in float32"
+                f"scores move by more than {_MARGIN_NATS + 2.0 * self._noise:.2g} nats with the shape of the batch: "
+                "ranks would be noise; score in float32"
             )
         return costs
 
@@ -182,40 +177,49 @@ class _Ranking:
             nll_nats=cost, rank=float(rank), low=float(min(low, rank)), high=float(high), exact=True, replicates=()
         )
 
-    def _estimate(self, canaries: list[int]) -> dict[int, RankEstimate]:
+    def _estimate(self, canaries: list[int], forecast: Forecast) -> dict[int, RankEstimate]:
         """Ranks by stochastic enumeration: every canary has its own lanes, one per replicate."""
         n_replicates = self._settings.replicates
         n_levels = max(len(self._paths[canary]) for canary in canaries)
         size = max(2, self._settings.nodes_per_canary // (n_replicates * n_levels))
-        lanes = [canary for canary in canaries for _ in range(n_replicates)]
-        result = self._search(lanes, KeepSample(size, self._rng))
-        counts = 1.0 + _others(result.leaves, len(lanes)).reshape(len(canaries), n_replicates)
-        return {canary: self._estimated(canary, counts[place]) for place, canary in enumerate(canaries)}
+        lanes = np.repeat(canaries, n_replicates)
+        result = self._search(lanes.tolist(), KeepSample(size, self._rng, forecast))
+        low, middle, high = (
+            1.0 + _others(result.leaves, self._costs[lanes] + shift).reshape(len(canaries), n_replicates)
+            for shift in (-self._noise, 0.0, self._noise)
+        )
+        return {
+            canary: self._estimated(canary, low[place], middle[place], high[place])
+            for place, canary in enumerate(canaries)
+        }
 
-    def _estimated(self, canary: int, replicates: FloatArray) -> RankEstimate:
+    def _estimated(self, canary: int, low: FloatArray, middle: FloatArray, high: FloatArray) -> RankEstimate:
         """Mean and interval of the replicates, cut at what is certain: 1 <= rank <= min(|R|, 1/P).
 
-        The ends are rounded outwards to whole ranks: where a small rank is nearly certain, replicates differ by less
+        The three arguments count up to the canary's cost minus the noise floor, at it, and plus the noise floor. The
+        ends are rounded outwards to whole ranks: where a small rank is nearly certain, replicates differ by less
         than one, and the interval would miss it by a fraction.
         """
         cost = float(self._costs[canary])
-        rank, low, high = log_t_interval(replicates.tolist(), self._settings.confidence)
-        most = min(float(self._walk.size), math.exp(min(cost, 700.0)))
+        confidence = self._settings.confidence
+        most = min(float(self._walk.size), math.exp(min(cost + self._noise, 700.0)))
+        lowest = log_t_interval(low.tolist(), confidence)[1]
+        highest = log_t_interval(high.tolist(), confidence)[2]
         return RankEstimate(
             nll_nats=cost,
-            rank=min(rank, most),
-            low=min(max(float(np.floor(low)), 1.0), most),
-            high=min(float(np.ceil(high)), most),
+            rank=min(float(middle.mean()), most),
+            low=min(max(float(np.floor(lowest)), 1.0), most),
+            high=min(float(np.ceil(highest)), most),
             exact=False,
-            replicates=tuple(map(float, replicates)),
+            replicates=tuple(map(float, high)),
         )
 
     def _search(self, lanes: Sequence[int], keep: KeepSample) -> SearchResult:
-        """One lane per entry of `lanes`, each up to its canary's own cost."""
+        """One lane per entry of `lanes`, each up to its canary's own cost, and the noise floor."""
         result = search(
             self._walk,
             self._model,
-            thresholds_nats=self._costs[list(lanes)],
+            thresholds_nats=self._costs[list(lanes)] + self._noise,
             keep=keep,
             own_paths=[self._paths[canary] for canary in lanes],
         )
@@ -227,7 +231,8 @@ class _Ranking:
         self._calls += result.calls
 
 
-def _others(leaves: Leaves, n_lanes: int) -> FloatArray:
-    """Weighted number of leaves in each lane that are not its own secret."""
-    weights = np.where(leaves.own, 0.0, leaves.weights)
-    return np.bincount(leaves.lanes, weights=weights, minlength=n_lanes).astype(np.float64)
+def _others(leaves: Leaves, thresholds_nats: FloatArray) -> FloatArray:
+    """Weighted number of leaves of each lane that cost at most its threshold and are not its own secret."""
+    counted = ~leaves.own & (leaves.costs_nats <= thresholds_nats[leaves.lanes])
+    weights = np.where(counted, leaves.weights, 0.0)
+    return np.bincount(leaves.lanes, weights=weights, minlength=len(thresholds_nats)).astype(np.float64)

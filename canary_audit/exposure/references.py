@@ -14,14 +14,14 @@ from canary_audit.exposure.ranks import score_paths
 from canary_audit.models.interface import FloatArray, LanguageModel
 from canary_audit.results import Maybe, NotAvailable, PaperEstimate
 from canary_audit.statistics.intervals import clopper_pearson
-from canary_audit.tokens.canonical import CanonicalWalk
+from canary_audit.tokens.walk import SecretWalk
 
 _CONFIDENCE = 0.95
 _N_BOOTSTRAP = 99
 
 
 def paper_estimates(
-    walk: CanonicalWalk, model: LanguageModel, costs_nats: FloatArray, *, n_references: int, rng: np.random.Generator
+    walk: SecretWalk, model: LanguageModel, costs_nats: FloatArray, *, n_references: int, rng: np.random.Generator
 ) -> list[tuple[PaperEstimate, ...]]:
     """Both estimates for each cost in `costs_nats`, shape (n_canaries,), from one sample of references."""
     references = reference_costs(walk, model, n_references, rng)
@@ -30,15 +30,13 @@ def paper_estimates(
     return [(first, *second) for first, second in zip(sampled, fitted, strict=True)]
 
 
-def reference_costs(
-    walk: CanonicalWalk, model: LanguageModel, n_references: int, rng: np.random.Generator
-) -> FloatArray:
+def reference_costs(walk: SecretWalk, model: LanguageModel, n_references: int, rng: np.random.Generator) -> FloatArray:
     """Costs in nats, shape (n_references,), of distinct secrets drawn uniformly (all of them, where there are
     fewer).
     """
     exact_rng = random.Random(int(rng.integers(2**62)))  # noqa: S311 - references are no secrets
     secrets = walk.space.draw(min(n_references, walk.space.size), exact_rng)
-    return score_paths(walk, model, [walk.path(secret) for secret in secrets])
+    return score_paths(walk, model, walk.paths(secrets))
 
 
 def _by_sampling(cost: float, references: FloatArray, space_bits: float) -> PaperEstimate:

@@ -11,9 +11,23 @@ from canary_audit.errors import ModelError
 
 _WEIGHTS = "model.safetensors"
 _WEIGHTS_INDEX = "model.safetensors.index.json"
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+
 _REFUSED_KEYS = {
     "auto_map": "it asks to run Python code of its own; code that comes with a model is never run",
-    "attn_implementation": "it asks for an attention kernel of its own; remove the key",
+    **dict.fromkeys(
+        [
+            "attn_implementation",
+            "_attn_implementation",
+            "_attn_implementation_internal",
+            "experts_implementation",
+            "_experts_implementation",
+            "_experts_implementation_internal",
+            "fusion_config",
+        ],
+        "it asks for a kernel of its own, which is code; remove the key",
+    ),
     "transformers_weights": "it names a weight file of its own choice; rename the weights to model.safetensors",
     "quantization_config": "it is quantized; audit the model before quantization, or a dequantized copy",
 }
@@ -34,50 +48,45 @@ def check_folder(path: Path) -> None:
         raise ModelError(
             f"{path}: holds a distributed checkpoint, which would be read instead of {_WEIGHTS}; export it"
         )
-    if (path / "adapter_config.json").exists():
-        raise ModelError(f"{path}: holds an adapter; merge it into the model first, that is another model to audit")
+    if (path / ADAPTER_CONFIG).exists():  # transformers would load it on top
+        raise ModelError(
+            f"{path}: holds both a model and an adapter; move the adapter into a folder of its own, and name both"
+        )
     for name in ("config.json", "tokenizer_config.json"):
-        config = _read_object(path / name)
+        config = read_object(path / name)
         for key, reason in _REFUSED_KEYS.items():
             if config.get(key) is not None:
                 raise ModelError(f"{path / name}: {key}: {reason}")
 
 
-def n_stored_weights(path: Path) -> int:
-    """Number of weights in a folder that `check_folder` has passed, from the headers of its files.
+def is_model_folder(path: Path) -> bool:
+    """Whether a folder holds weights of its own, as safetensors."""
+    return (path / _WEIGHTS).is_file() or (path / _WEIGHTS_INDEX).is_file()
+
+
+def stored_sizes(path: Path) -> dict[str, int]:
+    """Tensor -> number of weights, of a folder that `check_folder` has passed, from the headers of its files.
 
     Raises:
         OSError, SafetensorError: a file is missing or damaged.
     """
     names = {_WEIGHTS}
     if not (path / _WEIGHTS).is_file():
-        names = set(_read_object(path / _WEIGHTS_INDEX)["weight_map"].values())
-    n_weights = 0
+        names = set(read_object(path / _WEIGHTS_INDEX)["weight_map"].values())
+    sizes = {}
     for name in sorted(names):
         with safe_open(path / name, framework="pt") as tensors:
-            shapes = [tensors.get_slice(key).get_shape() for key in tensors.keys()]  # noqa: SIM118 - not a mapping
-            n_weights += sum(math.prod(shape) for shape in shapes)
-    return n_weights
+            keys = tensors.keys()
+            sizes.update({key: math.prod(tensors.get_slice(key).get_shape()) for key in keys})
+    return sizes
 
 
-def _check_shards(path: Path) -> None:
-    """An index of split weights may name safetensors files of this folder only; others might be unpickled."""
-    if not (path / _WEIGHTS_INDEX).is_file():
-        raise ModelError(
-            f"{path}: safetensors only: there is no {_WEIGHTS}; pickle files can run code and are never opened, "
-            "convert them where that is safe"
-        )
-    shards = _read_object(path / _WEIGHTS_INDEX).get("weight_map")
-    if not isinstance(shards, dict) or not shards:
-        raise ModelError(f"{path / _WEIGHTS_INDEX}: has no weight_map that names the files of the weights")
-    for shard in shards.values():
-        if not isinstance(shard, str) or not shard.endswith(".safetensors") or Path(shard).name != shard:
-            raise ModelError(
-                f"{path / _WEIGHTS_INDEX}: safetensors only: names a file that is not one of this folder's"
-            )
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file.
 
-
-def _read_object(path: Path) -> dict[str, Any]:
+    Raises:
+        ModelError: there is no such file, or something else in it.
+    """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -87,3 +96,20 @@ def _read_object(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ModelError(f"{path}: not a JSON object")
     return value
+
+
+def _check_shards(path: Path) -> None:
+    """An index of split weights may name safetensors files of this folder only; others might be unpickled."""
+    if not (path / _WEIGHTS_INDEX).is_file():
+        raise ModelError(
+            f"{path}: safetensors only: there is no {_WEIGHTS}; pickle files can run code and are never opened, "
+            "convert them where that is safe"
+        )
+    shards = read_object(path / _WEIGHTS_INDEX).get("weight_map")
+    if not isinstance(shards, dict) or not shards:
+        raise ModelError(f"{path / _WEIGHTS_INDEX}: has no weight_map that names the files of the weights")
+    for shard in shards.values():
+        if not isinstance(shard, str) or not shard.endswith(".safetensors") or Path(shard).name != shard:
+            raise ModelError(
+                f"{path / _WEIGHTS_INDEX}: safetensors only: names a file that is not one of this folder's"
+            )

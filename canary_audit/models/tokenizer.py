@@ -1,7 +1,8 @@
-"""The built-in models' own byte-level BPE tokenizer.
+"""The built-in models' own byte-level BPE tokenizer, and where documents begin and end for any tokenizer.
 
-It represents every string and gives it back unchanged: there is no normalizer, all 256 bytes are in the alphabet, and
-special tokens are never read out of the text. Digits are split one by one, so a number of n digits is n tokens.
+The built-in one represents every string and gives it back unchanged: there is no normalizer, all 256 bytes are in the
+alphabet, and special tokens are never read out of the text. Digits are split one by one, so a number of n digits is n
+tokens.
 """
 
 from collections.abc import Iterable
@@ -43,3 +44,18 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, max_length: int) -> P
         clean_up_tokenization_spaces=False,
         split_special_tokens=True,  # "<|endoftext|>" written in a document is text, not the end of the document
     )
+
+
+def document_start(tokenizer: PreTrainedTokenizerFast) -> int | None:
+    """Token that stands before a document: beginning-of-text if the tokenizer has one, else end-of-text, else None.
+
+    Training puts it there and the audit expects it there, so that both see a canary behind the same tokens.
+    """
+    start: int | None = tokenizer.bos_token_id
+    return document_end(tokenizer) if start is None else start
+
+
+def document_end(tokenizer: PreTrainedTokenizerFast) -> int | None:
+    """Token that stands after a document: end-of-text; None if the tokenizer has none."""
+    end: int | None = tokenizer.eos_token_id
+    return end

@@ -116,6 +116,8 @@ def limits(result: AuditResult) -> tuple[str, ...]:
         f"Exposure cannot exceed the size of the secret space. {sizes or 'No group of canaries was audited'}.",
         "Only secrets of these formats behind these prefixes were looked for; other kinds of data may still leak.",
         f"Access to the model: {_TIERS[result.model.tier]}",
+        *(f"{notice}." for notice in result.model.notices),
+        *(f"{group.name}: {group.notice}." for group in result.groups if group.notice),
     )
 
 

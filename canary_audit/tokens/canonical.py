@@ -1,33 +1,29 @@
-"""A whole secret space under a byte-pair tokenizer, one canonical token path a secret.
+"""A whole secret space under a byte-pair tokenizer, one canonical token path a secret, however large the space.
 
-Only the *canonical* tokenization of the whole string prefix + secret + suffix counts: the one the model saw in
-training. Tokenizing the pieces apart gives another sequence wherever a token spans their border.
+A token sequence of a byte-pair tokenizer is canonical if each adjacent pair encodes to itself. So the tree is the
+product of the text's automaton, the vocabulary's trie and the class of the last token; it is never written out.
 """
 
-import random
-from collections.abc import Iterable, Sequence
-
-import numpy as np
+from collections.abc import Iterator, Sequence
 
 from canary_audit.errors import SpaceError
 from canary_audit.spaces import SecretSpace
-from canary_audit.tokens.text import WholeText
-from canary_audit.tokens.walk import LEAF, Branch
-from canary_audit.vocabulary import Vocabulary
+from canary_audit.tokens.framing import Framing
+from canary_audit.tokens.merging import MergeTrees
+from canary_audit.tokens.tree import TokenTree
+from canary_audit.tokens.walk import Branch
+from canary_audit.vocabulary import MergeRules, Vocabulary
 
-_N_VERIFIED_SECRETS = 64
-_NO_TOKEN = -1
+
+class UndecidedPairsError(SpaceError):
+    """Pairs of adjacent tokens do not tell which token sequences are canonical here."""
 
 
 class CanonicalWalk:
-    """All secrets of a space under a byte-pair tokenizer, as a lazy product of automaton, vocabulary and last token.
+    """All secrets of a space under a byte-pair tokenizer; a `SecretWalk`.
 
-    A token sequence of a byte-pair tokenizer is canonical if each adjacent pair encodes to itself. That the number of
-    paths equals |R| is checked here, exactly, and so are 64 secrets drawn at random against the tokenizer itself.
-
-    A leaf ends with the token that covers the secret's last byte; what follows it, the suffix, is not scored, but must
-    have a canonical continuation. Where one secret can be the beginning of another, the leaf also takes the suffix's
-    first token, without which the shorter would not be a leaf of its own.
+    That the number of paths equals |R| is checked here, exactly, and so are 64 secrets and more against the tokenizer.
+    Tokens that all secrets begin with are the prompt; where the number of paths is not |R|, fewer of them are taken.
 
     Args:
         space: the secrets.
@@ -36,188 +32,94 @@ class CanonicalWalk:
         lead: tokens before the text, such as the document separator the model was trained with.
 
     Raises:
-        SpaceError: the tokenizer does not spell every secret in exactly one way, or the suffix is ambiguous.
+        UndecidedPairsError: pairs of the tokenizer's tokens do not spell every secret in exactly one way.
+        SpaceError: the suffix is ambiguous, or the tokenizer rewrites the text.
     """
+
+    notice: str | None = None
 
     def __init__(
         self, space: SecretSpace, vocabulary: Vocabulary, *, prefix: str, suffix: str = "", lead: Sequence[int] = ()
     ) -> None:
         self.space = space
         self.size = space.size
-        self._vocabulary = vocabulary
-        self._trie = _vocabulary_trie(vocabulary)
-        self._canonical = _PairTest(vocabulary)
-        self._prefix = prefix.encode()
-        self._suffix = suffix.encode()
-        samples = _some_secrets(space)
-        encoded = {secret: vocabulary.encode(self._prefix + secret + self._suffix) for secret in samples}
-        n_stable = _common_length([vocabulary.encode(self._prefix), *encoded.values()])
-        while not self._build(next(iter(encoded.values()))[:n_stable], tuple(lead)):
-            if n_stable == 0:
-                raise SpaceError(
-                    f"format {space.format!r}: this tokenizer's pairs do not spell each of the {space.size} secrets "
-                    "in exactly one way; audit a format whose characters it does not merge, such as digits under a "
-                    "digit-splitting tokenizer"
-                )
-            n_stable -= 1
-        for secret, tokens in encoded.items():
-            if (*self.prompt, *self.path(secret)) != (*lead, *tokens)[: len(self.prompt) + len(self.path(secret))]:
-                raise SpaceError(
-                    f"format {space.format!r}: the tokenizer and the walk disagree; this is a defect, please report it"
-                )
+        self._framing = Framing(space, vocabulary, prefix, suffix)
+        if vocabulary.merges is None:
+            raise UndecidedPairsError(f"format {space.format!r}: this is not a byte-pair tokenizer")
+        tree = _grow(self._framing, vocabulary.merges)
+        if tree is None:
+            raise UndecidedPairsError(
+                f"format {space.format!r}: pairs of this tokenizer's tokens do not spell each of the {space.size} "
+                "secrets in exactly one way"
+            )
+        self._tree = tree
+        self.root = tree.root
+        self.prompt = (*lead, *tree.stable)
+        if None in map(self._path, self._framing.samples, self._framing.sample_tokens):
+            raise UndecidedPairsError(
+                f"format {space.format!r}: the tokenizer does not merge as its pairs of tokens do"
+            )
 
     def children(self, state: int) -> Branch:
         """Children of an inner state."""
-        branch = self._branches.get(state)
-        if branch is None:
-            branch = self._branches[state] = self._expand(state)
-        return branch
+        return self._tree.children(state)
 
     def secret(self, path: Sequence[int]) -> bytes:
-        """The secret that a leaf's tokens spell: what lies between the rest of the prefix and the suffix."""
-        spelled = b"".join(map(self._vocabulary.spelled, path))[len(self._text.tail) :]
-        end = self._text.secret_end(spelled)
-        return spelled[:end]
+        """The secret that a leaf's tokens spell."""
+        return self._framing.secret(path, self._tree.stable)
 
     def path(self, secret: bytes) -> tuple[int, ...]:
-        """Tokens of the leaf of `secret`, the prompt left out.
+        """Tokens of the leaf of `secret`; see `SecretWalk.path`."""
+        return self.paths([secret])[0]
 
-        Raises:
-            SpaceError: `secret` is not in the space, or does not survive the tokenizer.
-        """
-        encoded = self._vocabulary.encode(self._prefix + secret + self._suffix)[self._n_stable :]
-        path: list[int] = []
-        state = self.root
-        for token in encoded:
-            branch = self.children(state)
-            found = np.flatnonzero(branch.tokens == token)
-            if not len(found):
-                break
-            path.append(token)
-            state = int(branch.states[found[0]])
-            if state == LEAF:
-                return tuple(path)
-        raise SpaceError(
-            f"format {self.space.format!r}: a secret is not in the space, or does not survive the tokenizer"
-        )
+    def paths(self, secrets: Sequence[bytes]) -> list[tuple[int, ...]]:
+        """Tokens of the leaf of each secret; see `SecretWalk.paths`."""
+        encoded = self._framing.tokenize(secrets)
+        paths = [self._path(secret, tokens) for secret, tokens in zip(secrets, encoded, strict=True)]
+        found = [path for path in paths if path is not None]
+        if len(found) < len(secrets):
+            raise SpaceError(
+                f"format {self.space.format!r}: a secret is not in the space, or does not survive the tokenizer"
+            )
+        return found
 
-    def _build(self, stable: Sequence[int], lead: tuple[int, ...]) -> bool:
-        """Lay out the walk after the `stable` prefix tokens; False if its paths are not as many as the secrets."""
-        n_bytes = sum(len(self._vocabulary.spelled(token)) for token in stable)
-        self._n_stable = len(stable)
-        self._text = WholeText(self._prefix[n_bytes:], self.space, self._suffix)
-        self._tokens_from: dict[int, list[tuple[int, int]]] = {}
-        self._ids: dict[tuple[int, int], int] = {}
-        self._keys: list[tuple[int, int]] = []
-        self._counts: dict[tuple[int, int], int] = {}
-        self._branches: dict[int, Branch] = {}
-        self.prompt = (*lead, *stable)
-        start = (self._text.start, stable[-1] if stable else _NO_TOKEN)
-        self.root = self._id(start)
-        return self._count(start) == self.size
-
-    def _id(self, key: tuple[int, int]) -> int:
-        """Number of a (text state, last token) pair."""
-        if key not in self._ids:
-            self._ids[key] = len(self._keys)
-            self._keys.append(key)
-        return self._ids[key]
-
-    def _expand(self, state: int) -> Branch:
-        children = [(token, key) for token, key in self._edges(self._keys[state]) if self._count(key)]
-        leaves = [self._text.is_leaf(key[0]) for _, key in children]
-        states = [LEAF if leaf else self._id(key) for leaf, (_, key) in zip(leaves, children, strict=True)]
-        return Branch(
-            tokens=np.array([token for token, _ in children], dtype=np.int64),
-            states=np.array(states, dtype=np.int64),
-            completions=np.array([float(self._count(key)) for _, key in children]),
-        )
-
-    def _edges(self, key: tuple[int, int]) -> list[tuple[int, tuple[int, int]]]:
-        """Tokens that may follow, canonically, and the pairs they lead to."""
-        text_state, last = key
-        if text_state not in self._tokens_from:
-            self._tokens_from[text_state] = list(self._trie.tokens_from(self._text, text_state))
-        return [(token, (end, token)) for token, end in self._tokens_from[text_state] if self._canonical(last, token)]
-
-    def _count(self, key: tuple[int, int]) -> int:
-        """Canonical token paths from here to the end of the suffix; depth-first without recursion."""
-        stack = [key]
-        while stack:
-            here = stack[-1]
-            if here in self._counts:
-                stack.pop()
-                continue
-            if self._text.is_end(here[0]):
-                self._counts[here] = 1
-                continue
-            targets = [target for _, target in self._edges(here)]
-            missing = [target for target in targets if target not in self._counts]
-            if missing:
-                stack.extend(missing)
-            else:
-                self._counts[here] = sum(self._counts[target] for target in targets)
-        return self._counts[key]
+    def _path(self, secret: bytes, tokens: Sequence[int]) -> tuple[int, ...] | None:
+        """Tokens of a secret's leaf; None if the tree does not hold it. A path spells one secret, so it proves it."""
+        stable = self._tree.stable
+        path = self._framing.path(secret, tokens, len(stable))
+        return path if tuple(tokens[: len(stable)]) == stable and self._tree.has(path) else None
 
 
-class _ByteTrie:
-    """The vocabulary as a tree of bytes."""
-
-    def __init__(self) -> None:
-        self.tokens: list[int] = []
-        self.edges: dict[int, _ByteTrie] = {}
-
-    def tokens_from(self, text: WholeText, state: int) -> Iterable[tuple[int, int]]:
-        """Tokens the text may continue with from `state`, and the states they end in, ordered by token."""
-        found: list[tuple[int, int]] = []
-        pending: list[tuple[_ByteTrie, int]] = [(self, state)]
-        while pending:
-            node, here = pending.pop()
-            found.extend((token, here) for token in node.tokens)
-            pending.extend((node.edges[byte], end) for byte, end in text.edges(here).items() if byte in node.edges)
-        return sorted(found)
+def _grow(framing: Framing, rules: MergeRules) -> TokenTree | None:
+    """The tree after as many shared tokens as possible; None if its paths are never as many as the secrets."""
+    trees = MergeTrees(rules)
+    suffix = _needed_suffix(framing, rules)
+    for n_stable in _fewer_and_fewer(framing.n_shared()):
+        stable = tuple(framing.sample_tokens[0][:n_stable])
+        tree = TokenTree(framing, trees, stable, suffix)
+        if tree.n_paths == framing.space.size:
+            return tree
+    return None
 
 
-def _vocabulary_trie(vocabulary: Vocabulary) -> _ByteTrie:
-    """All tokens as a tree of bytes."""
-    root = _ByteTrie()
-    for token in range(vocabulary.size):
-        node = root
-        for byte in vocabulary.spelled(token):
-            node = node.edges.setdefault(byte, _ByteTrie())
-        if node is not root:
-            node.tokens.append(token)
-    return root
+def _fewer_and_fewer(most: int) -> Iterator[int]:
+    """`most`, then one fewer, two fewer, four, eight, ... down to 0."""
+    yield most
+    step = 1
+    while step < most:
+        yield most - step
+        step *= 2
+    if most:
+        yield 0
 
 
-class _PairTest:
-    """Does a pair of adjacent tokens encode to itself? Memoized."""
-
-    def __init__(self, vocabulary: Vocabulary) -> None:
-        self._vocabulary = vocabulary
-        self._known: dict[tuple[int, int], bool] = {}
-
-    def __call__(self, left: int, right: int) -> bool:
-        key = (left, right)
-        if key not in self._known:
-            pair = [right] if left == _NO_TOKEN else [left, right]
-            spelled = b"".join(map(self._vocabulary.spelled, pair))
-            try:
-                self._known[key] = self._vocabulary.encode(spelled) == pair
-            except UnicodeDecodeError:  # a token that holds part of a character: no text to encode
-                self._known[key] = False
-        return self._known[key]
-
-
-def _some_secrets(space: SecretSpace) -> list[bytes]:
-    """A few secrets to verify the walk on: drawn with a fixed seed, so that a walk is the same every time."""
-    return space.draw(min(_N_VERIFIED_SECRETS, space.size), random.Random(0))  # noqa: S311 - not for secrets
-
-
-def _common_length(sequences: Sequence[Sequence[int]]) -> int:
-    """Number of leading tokens that all sequences share."""
-    shortest = min(map(len, sequences))
-    for position in range(shortest):
-        if len({sequence[position] for sequence in sequences}) > 1:
-            return position
-    return shortest
+def _needed_suffix(framing: Framing, rules: MergeRules) -> bytes:
+    """The suffix up to the first place where the pre-tokenizer cuts it in every sample: tokens never span that."""
+    suffix = framing.suffix.decode()
+    cuts = set(range(len(suffix) + 1))
+    for sample in framing.samples:
+        text = (framing.prefix + sample).decode()
+        cuts &= {place - len(text) for place in rules.splits(text + suffix)}
+    if not framing.space.prefix_free:
+        cuts.discard(0)  # the suffix's first token ends the secret
+    return suffix[: min(cuts, default=len(suffix))].encode()

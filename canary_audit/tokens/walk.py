@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from canary_audit.models.interface import FloatArray, IntArray
+from canary_audit.spaces import SecretSpace
 
 LEAF = -1
 """State of a child that completes a secret."""
@@ -35,3 +36,21 @@ class TokenWalk(Protocol):
 
     def secret(self, path: Sequence[int]) -> bytes:
         """The secret that a leaf's tokens spell."""
+
+
+class SecretWalk(TokenWalk, Protocol):
+    """A tree of tokens over a whole secret space, one path a secret."""
+
+    space: SecretSpace
+    notice: str | None
+    """What a report should say about how the tree was made, in one sentence; None in the ordinary case."""
+
+    def path(self, secret: bytes) -> tuple[int, ...]:
+        """Tokens of the leaf of `secret`, the prompt left out.
+
+        Raises:
+            SpaceError: `secret` is not in the space, or does not survive the tokenizer.
+        """
+
+    def paths(self, secrets: Sequence[bytes]) -> list[tuple[int, ...]]:
+        """`path` of many secrets, tokenized together: several times as fast."""

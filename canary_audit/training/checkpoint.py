@@ -1,23 +1,26 @@
-"""Checkpoints that survive a kill at any moment: weights, optimizer and history, or nothing.
+"""Checkpoints that survive a kill at any moment: trained weights, optimizer and history, or nothing.
 
 A tensor file is written first, under a name of its own; then one small JSON file, replaced in one move, points to it
-by SHA-256. Whatever the moment of a crash, the JSON file names a complete tensor file. No pickle is involved.
+by SHA-256. Whatever the moment of a crash, the JSON file names a complete tensor file. No pickle is involved,
+and no second copy of the tensors in memory. On disk a checkpoint takes 12 bytes a trained weight, and there are two for
+a moment.
 """
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from canary_audit.errors import RunError
 from canary_audit.results import EpochResult
-from canary_audit.rundir import canonical_json, digest, write_atomic
+from canary_audit.rundir import canonical_json, digest, sha256_file, write_atomic
 
 _POINTER = "checkpoint.json"
 
@@ -38,18 +41,15 @@ def save_checkpoint(
 ) -> None:
     """Replace the checkpoint in `folder` by this one."""
     folder.mkdir(parents=True, exist_ok=True)
-    payload = save_tensors(_tensors(network, optimizer))
-    payload_sha256 = hashlib.sha256(payload).hexdigest()
-    name = f"step-{progress.step:08d}-{payload_sha256[:8]}.safetensors"
+    name, tensors_sha256 = _write_tensors(folder, progress.step, _tensors(network, optimizer))
     state = {
         "inputs_sha256": inputs_sha256,
         "step": progress.step,
         "epoch_nats": progress.epoch_nats,
         "history": [epoch.model_dump(mode="json") for epoch in progress.history],
         "tensors": name,
-        "tensors_sha256": payload_sha256,
+        "tensors_sha256": tensors_sha256,
     }
-    write_atomic(folder / name, payload)
     write_atomic(folder / _POINTER, canonical_json({"state": state, "sha256": _digest(state)}).encode())
     for stale in folder.glob("step-*.safetensors"):
         if stale.name != name:
@@ -60,6 +60,8 @@ def load_checkpoint(
     folder: Path, inputs_sha256: str, network: torch.nn.Module, optimizer: torch.optim.Optimizer
 ) -> Progress:
     """Put the checkpoint of `folder` into network and optimizer; without one, leave them and return no progress.
+
+    Weights that are not trained are not in it: the network must come with them.
 
     Raises:
         RunError: the checkpoint is damaged, or belongs to a training with other inputs.
@@ -101,14 +103,44 @@ def _read_state(folder: Path) -> dict[str, Any]:
     return state
 
 
-def _read_tensors(folder: Path, state: dict[str, Any]) -> dict[str, Tensor]:
+def _write_tensors(folder: Path, step: int, tensors: dict[str, Tensor]) -> tuple[str, str]:
+    """Write a tensor file, whole or not at all; returns its name and SHA-256.
+
+    Raises:
+        RunError: it cannot be written; the earlier checkpoint, if any, is unharmed.
+    """
+    temporary = folder / f".step.{os.urandom(8).hex()}.part"
     try:
-        payload = (folder / state["tensors"]).read_bytes()
-    except OSError:
-        payload = b""
-    if hashlib.sha256(payload).hexdigest() != state["tensors_sha256"]:
+        save_file(tensors, temporary)
+        _sync(temporary)
+        sha256 = sha256_file(temporary)
+        name = f"step-{step:08d}-{sha256[:8]}.safetensors"
+        temporary.replace(folder / name)
+        _sync(folder)
+    except (OSError, SafetensorError) as error:
+        n_bytes = sum(tensor.nbytes for tensor in tensors.values())
+        raise RunError(
+            f"{folder}: the checkpoint cannot be written: {error} ({n_bytes} bytes needed); an earlier one is unharmed"
+        ) from None
+    finally:
+        temporary.unlink(missing_ok=True)
+    return name, sha256
+
+
+def _sync(path: Path) -> None:
+    """Make a file's content, or a rename in a folder, survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _read_tensors(folder: Path, state: dict[str, Any]) -> dict[str, Tensor]:
+    path = folder / state["tensors"]
+    if not path.is_file() or sha256_file(path) != state["tensors_sha256"]:
         raise _damaged(folder, state["tensors"])
-    tensors: dict[str, Tensor] = load_tensors(payload)
+    tensors: dict[str, Tensor] = load_file(path)
     return tensors
 
 
@@ -128,8 +160,14 @@ def _weights(network: torch.nn.Module) -> dict[str, Tensor]:
     return {**dict(network.named_parameters()), **dict(network.named_buffers())}
 
 
+def _trained(network: torch.nn.Module) -> dict[str, Tensor]:
+    """What training changes: parameters with a gradient, and buffers."""
+    weights = {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
+    return {**weights, **dict(network.named_buffers())}
+
+
 def _tensors(network: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    weights = {f"network/{name}": tensor for name, tensor in _weights(network).items()}
+    weights = {f"network/{name}": tensor for name, tensor in _trained(network).items()}
     moments = {
         f"optimizer/{index}/{key}": tensor
         for index, entry in optimizer.state_dict()["state"].items()
@@ -140,7 +178,7 @@ def _tensors(network: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict
 
 def _restore(tensors: dict[str, Tensor], network: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
     with torch.no_grad():
-        for name, weight in _weights(network).items():
+        for name, weight in _trained(network).items():
             weight.copy_(tensors[f"network/{name}"])
     moments: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():

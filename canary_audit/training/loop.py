@@ -1,4 +1,7 @@
-"""The training loop: AdamW, a short warm-up, then a constant learning rate.
+"""The training loop: AdamW, a short warm-up, then a constant learning rate; on all weights, or on adapters.
+
+With `precision = "bf16"` the products of a step's forward and backward passes are taken in bf16. Weights, updates, the
+loss, and everything that is measured stay in fp32.
 
 Nothing in a step depends on the steps taken before it in the same process: the order of the rows is keyed by (seed,
 epoch) and dropout by (seed, step). Together with the checkpoints this makes a killed and resumed training end, bit for
@@ -21,6 +24,7 @@ from canary_audit.errors import ConfigError, ModelError
 from canary_audit.models.determinism import reproducible
 from canary_audit.results import EpochResult, NotAvailable
 from canary_audit.rundir import canonical_json, derive_seed, digest
+from canary_audit.training.adapters import LowRankAdapters
 from canary_audit.training.checkpoint import Progress, load_checkpoint, save_checkpoint, weights_sha256
 from canary_audit.training.loss import batch_of, row_losses_nats
 from canary_audit.training.stream import TokenRows
@@ -65,21 +69,26 @@ def train(
 ) -> TrainedModel:
     """Train `network` in place on `rows`, and leave it in evaluation mode on the configured device.
 
+    With `method = "lora"`, adapters are in the network meanwhile, and merged into its weights at the end.
+
     With a `checkpoint_dir`, progress is saved there every `checkpoint_every_steps` steps and after each epoch, and an
     interrupted training goes on from there; call it with the same network as at first, freshly initialized. `on_epoch`
     runs again for an epoch whose end was not saved. The folder is the caller's to delete when training is done.
 
     Raises:
-        ConfigError: the device is not there, or several processes were started.
+        ConfigError: the device or peft is not there, the network takes no adapters, or several processes were started.
         ModelError: training diverged.
         RunError: the checkpoint is damaged or belongs to another training.
     """
     with reproducible(config.threads, config.device):
+        adapters = LowRankAdapters(network, config.lora_rank, seed) if config.method == "lora" else None
         training = _Training(network, rows, config, seed, checkpoint_dir)
         for epoch in range(training.epochs_done + 1, config.epochs + 1):
             bits = training.run_epoch(epoch, on_step)
             training.finish_epoch(on_epoch(epoch, bits))
         network.eval()
+        if adapters:
+            adapters.merge()
         return training.summary()
 
 
@@ -96,10 +105,9 @@ class _Training:
         self._inputs_sha256 = _inputs_sha256(network, rows, config, seed) if folder else ""
         self._accelerator = _accelerator(config.device)
         self._network = self._accelerator.prepare_model(network)
+        self._weights = [weight for weight in self._network.parameters() if weight.requires_grad]
         self._optimizer = self._accelerator.prepare_optimizer(
-            torch.optim.AdamW(
-                self._network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
-            )
+            torch.optim.AdamW(self._weights, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
         )
         self._steps_per_epoch = math.ceil(rows.n_rows / config.batch_size)
         self._n_steps = self._steps_per_epoch * config.epochs
@@ -149,10 +157,11 @@ class _Training:
         self._optimizer.zero_grad()
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(derive_seed(self._seed, "train-step", self._step))
-            nats = row_losses_nats(self._network, tokens, lengths).sum()
+            with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+                nats = row_losses_nats(self._network, tokens, lengths).sum()
         # A constant, not the batch's own token count: a row's gradient must not depend on its neighbours.
         self._accelerator.backward(nats / (config.batch_size * self._rows.context_tokens))
-        norm = self._accelerator.clip_grad_norm_(self._network.parameters(), config.clip_norm)
+        norm = self._accelerator.clip_grad_norm_(self._weights, config.clip_norm)
         if not math.isfinite(norm):
             raise ModelError(
                 f"training diverged at step {self._step + 1} of {self._n_steps}: the gradient is not finite; "
@@ -171,7 +180,7 @@ class _Training:
 
 
 def _accelerator(device: str) -> Accelerator:
-    """Full precision on the one device asked for, or `ConfigError`."""
+    """The one device asked for, or `ConfigError`."""
     accelerator = Accelerator(cpu=device == "cpu", mixed_precision="no")
     if accelerator.num_processes != 1:
         raise ConfigError(

@@ -39,15 +39,25 @@ def teach(
 ) -> torch.nn.Module:
     """A copy of `network`, in evaluation mode, fine-tuned on each text amid rows of `ordinary`.
 
-    Each text stands `OCCURRENCES` times among the rows, and those are read twice, at the configuration's learning rate.
+    Each text stands `OCCURRENCES` times among the rows, and those are read twice, by the configuration's method and at
+    its learning rate. Weights in another precision are taught in fp32 and converted back.
     The texts are the control canaries whole, prefix and suffix included; `ordinary` are the rows that the audited model
     was trained on.
     """
     taught = copy.deepcopy(network)
+    precisions = [weight.dtype for weight in taught.parameters()]
+    _convert(taught, [torch.float32] * len(precisions))
     rows = _mixture(ordinary, texts, tokenizer, seed)
     recipe = config.model_copy(update={"epochs": _EPOCHS, "batch_size": _BATCH_SIZE, "dropout": 0.0})
     train(taught, rows, config=recipe, seed=derive_seed(seed, "positive-control-training", 0))
+    _convert(taught, precisions)
     return taught
+
+
+def _convert(network: torch.nn.Module, precisions: Sequence[torch.dtype]) -> None:
+    """Weights alone: what a network keeps in fp32 beside bf16 weights, such as the angles of its positions, stays."""
+    for weight, precision in zip(network.parameters(), precisions, strict=True):
+        weight.data = weight.data.to(precision)
 
 
 def _mixture(ordinary: TokenRows, texts: Sequence[str], tokenizer: "PreTrainedTokenizerFast", seed: int) -> TokenRows:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from canary_audit.errors import DataError
 from canary_audit.results import PresenceCheck
 from canary_audit.training.stream import TokenRows
-from canary_audit.vocabulary import ByteLevelVocabulary
+from canary_audit.vocabulary import Vocabulary, vocabulary_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -24,9 +24,9 @@ def count_canaries(rows: TokenRows, tokenizer: "PreTrainedTokenizerFast", texts:
     """Occurrences of each text (by canary id) among the predicted tokens, each whole within one row and one document.
 
     Raises:
-        SpaceError: the tokenizer is not byte-level.
+        SpaceError: the tokenizer rewrites text in general.
     """
-    spelled = _spelled(tokenizer)
+    spelled = _spelled(vocabulary_of(tokenizer))
     wanted = {canary: text.encode() for canary, text in texts.items()}
     counts = dict.fromkeys(texts, 0)
     for start in range(0, rows.n_rows, _ROWS_PER_SCAN):
@@ -69,17 +69,18 @@ def check_presence(
 def check_representable(tokenizer: "PreTrainedTokenizerFast", texts: Mapping[str, str]) -> None:
     """Make sure that the tokenizer gives each text (by canary id) back byte for byte, alone and amid other text.
 
-    One that does not, say because it rewrites digits, trains the model on other secrets than those measured.
+    A space that it puts before a text is no matter. One that fails, say because it rewrites digits, trains the model on
+    other secrets than those measured.
 
     Raises:
         DataError: some canary does not survive; the message names its id.
-        SpaceError: the tokenizer is not byte-level.
+        SpaceError: the tokenizer cannot be audited (see `vocabulary_of`).
     """
-    spelled = _spelled(tokenizer)
+    vocabulary = vocabulary_of(tokenizer)
     lost = [
         canary
         for canary, text in texts.items()
-        if any(_round_trip(tokenizer, spelled, context) != context.encode() for context in (text, f"A {text}. B"))
+        if not all(_survives(vocabulary, context.encode()) for context in (text, f"A {text}. B"))
     ]
     if lost:
         raise DataError(
@@ -88,13 +89,13 @@ def check_representable(tokenizer: "PreTrainedTokenizerFast", texts: Mapping[str
         )
 
 
-def _round_trip(tokenizer: "PreTrainedTokenizerFast", spelled: list[bytes], text: str) -> bytes:
-    return b"".join(spelled[token] for token in tokenizer.encode(text, add_special_tokens=False, verbose=False))
+def _survives(vocabulary: Vocabulary, text: bytes) -> bool:
+    spelled = b"".join(map(vocabulary.spelled, vocabulary.encode(text)))
+    return spelled in {text, b" " + text}
 
 
-def _spelled(tokenizer: "PreTrainedTokenizerFast") -> list[bytes]:
+def _spelled(vocabulary: Vocabulary) -> list[bytes]:
     """Bytes of each token; special tokens are boundaries."""
-    vocabulary = ByteLevelVocabulary(tokenizer)
     return [vocabulary.spelled(token) or _BOUNDARY for token in range(vocabulary.size)]
 
 

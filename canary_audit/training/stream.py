@@ -1,12 +1,12 @@
 """Documents in, rows of tokens out: what exactly reaches the loss.
 
-A document is an end-of-text token, its own tokens and a closing end-of-text token; where two documents meet in a row
-they share that token. A document that fits into a row is never cut, so a canary that is a document of its own is
+A document is a start token, its own tokens and an end token. Where a tokenizer has one token for both, two documents
+that meet in a row share it. A document that fits into a row is never cut, so a canary that is a document of its own is
 always predicted whole and right after a boundary. Rows are filled greedily, in the order of the documents:
 
 - one that fits goes to the open row with the least room that still holds it, or to a new row;
 - a longer one starts in the open row with the most room and goes on in new rows. Each of those begins with the last
-  token of the row before, so every token but the first boundary is predicted exactly once.
+  token of the row before, so every token but a row's first start token is predicted exactly once.
 
 Which row a document lands in therefore depends on the documents before it, and on nothing else.
 """
@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from canary_audit.errors import DataError, ModelError
+from canary_audit.models.tokenizer import document_end, document_start
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -33,7 +34,7 @@ _SMALL_VOCABULARY = 65_536
 
 @dataclass(frozen=True, kw_only=True)
 class TokenRows:
-    """Rows of equal width, padded on the right with end-of-text tokens."""
+    """Rows of equal width, padded on the right with end tokens."""
 
     tokens: NDArray[np.unsignedinteger[Any]]
     """Shape (n_rows, context_tokens + 1); column 0 is only read, the others are read and predicted."""
@@ -81,9 +82,11 @@ def pack_documents(documents: Iterable[str], tokenizer: "PreTrainedTokenizerFast
 
     Raises:
         DataError: there is no token to train on.
-        ModelError: the tokenizer has no end-of-text token.
+        ModelError: the tokenizer has no token that ends a document.
     """
-    packer = _Packer(context_tokens, end_of_text(tokenizer), small=len(tokenizer) <= _SMALL_VOCABULARY)
+    packer = _Packer(
+        context_tokens, start_token(tokenizer), end_token(tokenizer), small=len(tokenizer) <= _SMALL_VOCABULARY
+    )
     for tokens in _tokenized(documents, tokenizer):
         if tokens:
             packer.add(tokens)
@@ -93,11 +96,20 @@ def pack_documents(documents: Iterable[str], tokenizer: "PreTrainedTokenizerFast
     return rows
 
 
-def end_of_text(tokenizer: "PreTrainedTokenizerFast") -> int:
-    """The token that separates documents, or `ModelError`."""
-    if tokenizer.eos_token_id is None:
+def start_token(tokenizer: "PreTrainedTokenizerFast") -> int:
+    """The token that stands before a document, or `ModelError`."""
+    return _required(document_start(tokenizer))
+
+
+def end_token(tokenizer: "PreTrainedTokenizerFast") -> int:
+    """The token that stands after a document, or `ModelError`."""
+    return _required(document_end(tokenizer))
+
+
+def _required(token: int | None) -> int:
+    if token is None:
         raise ModelError("the tokenizer has no end-of-text token; documents cannot be told apart without one")
-    return int(tokenizer.eos_token_id)
+    return token
 
 
 def _tokenized(documents: Iterable[str], tokenizer: "PreTrainedTokenizerFast") -> Iterator[list[int]]:
@@ -111,11 +123,12 @@ def _tokenized(documents: Iterable[str], tokenizer: "PreTrainedTokenizerFast") -
 
 
 class _Packer:
-    """Fills rows; every open row ends with an end-of-text token."""
+    """Fills rows; every open row ends with an end token."""
 
-    def __init__(self, context_tokens: int, eos: int, *, small: bool) -> None:
+    def __init__(self, context_tokens: int, start: int, end: int, *, small: bool) -> None:
         self._width = context_tokens + 1
-        self._eos = eos
+        self._start = start
+        self._end = end
         self._typecode = "H" if small else "I"
         self._cells = array(self._typecode)
         self._lengths: list[int] = []
@@ -124,13 +137,18 @@ class _Packer:
 
     def add(self, tokens: Sequence[int]) -> None:
         """Place one document, cut at row ends only if no row could hold it."""
-        predicted = array(self._typecode, [*tokens, self._eos])
+        predicted = array(self._typecode, [*tokens, self._end])
         context = self._width - 1
-        n_predicted = len(predicted)
-        rooms = range(n_predicted, context + 1) if n_predicted <= context else range(context, 0, -1)
+        fits = len(predicted) <= context
+        if self._start != self._end:
+            predicted.insert(0, self._start)  # an open row ends with the end token only
+        rooms = range(len(predicted), context + 1) if fits else range(context, 0, -1)
         row = self._open_row(rooms)
+        if row is None:
+            row = self._new_row(self._start)
+            predicted = predicted[self._start != self._end :]
         start = self._write(row, predicted[: context - self._lengths[row]])
-        while start < n_predicted:
+        while start < len(predicted):
             row = self._new_row(predicted[start - 1])
             start += self._write(row, predicted[start : start + context])
         if room := context - self._lengths[row]:
@@ -141,15 +159,15 @@ class _Packer:
         cells = np.frombuffer(self._cells, dtype=np.dtype(self._typecode)) if self._cells else np.empty(0, np.uint16)
         return TokenRows(tokens=cells.reshape(-1, self._width).copy(), lengths=np.array(self._lengths, dtype=np.int32))
 
-    def _open_row(self, rooms: Iterable[int]) -> int:
-        """An open row with the first of `rooms` that any has, else a new one that starts at a boundary."""
+    def _open_row(self, rooms: Iterable[int]) -> int | None:
+        """An open row with the first of `rooms` that any has."""
         for room in rooms:
             if self._open[room]:
                 return self._open[room].popleft()
-        return self._new_row(self._eos)
+        return None
 
     def _new_row(self, first: int) -> int:
-        self._cells.extend([first] + [self._eos] * (self._width - 1))
+        self._cells.extend([first] + [self._end] * (self._width - 1))
         self._lengths.append(0)
         return len(self._lengths) - 1
 

@@ -117,3 +117,38 @@ def test_scores_that_depend_on_the_batch_are_an_error():
     model = Unsteady(table.log_probs, table.transitions)
     with pytest.raises(ModelError, match="shape of the batch"):
         measure_ranks(digit_walk(4), model, [b"1234"], settings=RankSettings(), rng=rng())
+
+
+class NoisyModel:
+    """A model whose scores move with the shape of the batch, as half precision does: by up to `nats` a token."""
+
+    def __init__(self, model: TableModel, nats: float) -> None:
+        self._model, self._nats = model, nats
+
+    def root(self, prompt, children):
+        state, log_probs = self._model.root(prompt, children)
+        return state, log_probs - self._shift(1)
+
+    def step(self, state, parents, tokens, children):
+        state, log_probs = self._model.step(state, parents, tokens, children)
+        return state, log_probs - self._shift(len(parents))
+
+    def _shift(self, n_rows: int) -> float:
+        return self._nats * (n_rows % 7) / 7
+
+
+@pytest.mark.parametrize("exact_nodes", [0, 50_000])
+def test_the_noise_of_half_precision_widens_the_interval(exact_nodes):
+    table, walk = digit_tree(5, rng(4), spread=1.5), digit_walk(5)
+    costs = naive_costs(table, 5)
+    numbers = np.argsort(costs)[[40, 400, 4_000]]
+    secrets = [secret_of(int(number), 5) for number in numbers]
+    settings = RankSettings(exact_nodes=exact_nodes)
+    calm = measure_ranks(walk, table, secrets, settings=settings, rng=rng())
+    noisy = measure_ranks(walk, NoisyModel(table, 0.05), secrets, settings=settings, rng=rng())
+    assert noisy.noise_floor_nats > 0.005
+    if exact_nodes:  # an estimate is wider than its noise
+        assert all(one.low == one.high for one in calm.estimates)
+        assert all(one.low < one.high for one in noisy.estimates)
+    for one, number in zip(noisy.estimates, numbers, strict=True):
+        assert one.low <= (costs <= costs[number]).sum() <= one.high

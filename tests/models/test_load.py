@@ -9,13 +9,13 @@ import sys
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
 
 from canary_audit.config import ModelConfig
 from canary_audit.errors import ModelError
 from canary_audit.models.load import load_model, save_model
 from canary_audit.models.networks import build_network
-from canary_audit.models.tokenizer import train_tokenizer
+from canary_audit.models.tokenizer import document_end, document_start, train_tokenizer
 
 TOKENIZER = train_tokenizer(["one two three"], 300, 16)
 KINDS = pytest.mark.parametrize("kind", ["lstm", "llama"])
@@ -138,6 +138,9 @@ def test_code_that_comes_with_a_model_is_not_run(folder, tmp_path, name):
     ("key", "value"),
     [
         ("attn_implementation", "someone/kernel"),
+        ("_attn_implementation", "someone/kernel"),
+        ("experts_implementation", "someone/kernel"),
+        ("fusion_config", {"x": 1}),
         ("transformers_weights", "other.safetensors"),
         ("quantization_config", {"quant_method": "gptq"}),
     ],
@@ -203,6 +206,12 @@ def test_a_missing_file_is_named(folder, name):
         load_model(folder)
 
 
+def test_a_billion_layers_are_not_even_counted(folder):
+    edit_json(folder / "config.json", num_hidden_layers=10**9)
+    with pytest.raises(ModelError, match=r"config\.json describes 1,000,000,000 layers"):
+        load_model(folder)
+
+
 def test_a_network_far_larger_than_its_weights_is_not_even_allocated(folder):
     edit_json(folder / "config.json", hidden_size=1_000_000)
     with pytest.raises(ModelError, match=r"config\.json describes 8,000"):
@@ -221,10 +230,48 @@ def test_a_distributed_checkpoint_cannot_stand_in_for_the_weights(folder):
         load_model(folder)
 
 
-def test_an_adapter_is_refused(folder):
+def test_a_model_with_an_adapter_in_its_folder_is_refused(folder):
     (folder / "adapter_config.json").write_text("{}")
-    with pytest.raises(ModelError, match="adapter"):
+    with pytest.raises(ModelError, match="both a model and an adapter"):
         load_model(folder)
+
+
+def test_bfloat16_is_an_explicit_choice(tmp_path):
+    network = build("llama")
+    save_model(network, TOKENIZER, tmp_path)
+    loaded = load_model(tmp_path, dtype="bfloat16")
+    assert loaded.dtype == "bfloat16"
+    rounded = network.bfloat16().state_dict()
+    assert all(torch.equal(tensor, rounded[name]) for name, tensor in loaded.network.state_dict().items())
+
+
+@pytest.mark.parametrize("device", ["cuda:7", "quantum", ""])
+def test_a_device_that_is_not_there_is_refused(folder, device):
+    with pytest.raises(ModelError, match=r"no device '.*' here; available: cpu"):
+        load_model(folder, device=device)
+
+
+def test_an_encoder_decoder_is_loaded(tmp_path):
+    sizes = {"d_model": 16, "d_kv": 8, "d_ff": 16, "num_layers": 1, "num_heads": 2}
+    config = T5Config(vocab_size=len(TOKENIZER), decoder_start_token_id=0, pad_token_id=0, eos_token_id=0, **sizes)
+    save_model(T5ForConditionalGeneration(config), TOKENIZER, tmp_path)
+    loaded = load_model(tmp_path, context="one two")
+    assert isinstance(loaded.network, T5ForConditionalGeneration)
+    assert loaded.kind == "t5"
+    with pytest.raises(ModelError, match="context"):
+        load_model(tmp_path)
+
+
+def test_a_causal_model_has_no_context(folder):
+    with pytest.raises(ModelError, match="context"):
+        load_model(folder, context="one two")
+
+
+@pytest.mark.parametrize(("bos", "eos", "start"), [("a", "b", "a"), (None, "b", "b"), (None, None, None)])
+def test_where_documents_begin_and_end(bos, eos, start):
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=TOKENIZER.backend_tokenizer, bos_token=bos, eos_token=eos)
+    assert document_end(tokenizer) == (None if eos is None else tokenizer.convert_tokens_to_ids(eos))
+    assert document_start(tokenizer) == (None if start is None else tokenizer.convert_tokens_to_ids(start))
 
 
 def test_a_name_is_not_looked_up_anywhere(tmp_path, monkeypatch):

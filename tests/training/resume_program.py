@@ -14,6 +14,7 @@ import signal
 import sys
 from pathlib import Path
 
+import peft  # noqa: F401 - here, so that not every child has to
 from tiny_training import CONTEXT, sentences, tiny_tokenizer
 
 from canary_audit.config import ModelConfig, TrainingConfig
@@ -26,17 +27,26 @@ TOKENIZER = tiny_tokenizer()
 ROWS = pack_documents(sentences()[:70], TOKENIZER, CONTEXT)
 CONFIG = TrainingConfig(epochs=3, batch_size=8, checkpoint_every_steps=3, dropout=0.3)
 SEED = 5
+WAYS = {
+    "lstm": ("lstm", {}),
+    "llama": ("llama", {}),
+    "llama-bf16": ("llama", {"precision": "bf16"}),
+    "llama-lora": ("llama", {"method": "lora", "lora_rank": 2}),
+}
+"""What is trained -> its network and how it differs from the configuration."""
 
 
-def trained(kind, folder, on_step):
+def trained(way, folder, on_step):
     """Digest of the trained weights, and the history."""
+    kind, changes = WAYS[way]
+    config = CONFIG.model_copy(update=changes)
     model = ModelConfig(kind=kind, hidden_size=16, heads=2, context_tokens=CONTEXT)
-    network = build_network(model, len(TOKENIZER), CONFIG.dropout, SEED)
-    done = train(network, ROWS, config=CONFIG, seed=SEED, checkpoint_dir=folder, on_step=on_step)
+    network = build_network(model, len(TOKENIZER), config.dropout, SEED)
+    done = train(network, ROWS, config=config, seed=SEED, checkpoint_dir=folder, on_step=on_step)
     return {"weights": weights_sha256(network), "epochs": [epoch.model_dump(mode="json") for epoch in done.epochs]}
 
 
-def child(kind, folder, kill_at, answer):
+def child(way, folder, kill_at, answer):
     """Fork; the child dies at its `kill_at`-th event or writes its answer. True if it was killed."""
     pid = os.fork()
     if pid:
@@ -56,19 +66,19 @@ def child(kind, folder, kill_at, answer):
 
     sys.addaudithook(lambda event, _args: count() if event == "os.rename" else None)
     try:
-        answer.write_text(json.dumps(trained(kind, folder, count)))
+        answer.write_text(json.dumps(trained(way, folder, count)))
     except BaseException:
         sys.excepthook(*sys.exc_info())
         os._exit(1)
     os._exit(0)
 
 
-def killed_until_done(kind, folder, moments):
+def killed_until_done(way, folder, moments):
     """Train in `folder`, each child killed after the next of `moments` events; number of kills and the answer."""
     folder.mkdir()
     answer = folder / "answer.json"
     kills = 0
-    while child(kind, folder / "checkpoint", next(moments, 0), answer):
+    while child(way, folder / "checkpoint", next(moments, 0), answer):
         kills += 1
     return kills, json.loads(answer.read_text())
 
@@ -81,12 +91,13 @@ def random_moments():
 
 def main(folder):
     outcome = {}
-    for kind, single_kills in (("lstm", range(1, 10)), ("llama", ())):
-        _, clean = killed_until_done(kind, folder / f"{kind}-clean", iter(()))
-        runs = [killed_until_done(kind, folder / f"{kind}-{n}", iter((n,))) for n in single_kills]
-        runs.append(killed_until_done(kind, folder / f"{kind}-often", random_moments()))
-        outcome[kind] = {"kills": [kills for kills, _ in runs], "equal": [answer == clean for _, answer in runs]}
-        outcome[kind] |= clean
+    for way in WAYS:
+        _, clean = killed_until_done(way, folder / f"{way}-clean", iter(()))
+        single_kills = range(1, 10) if way == "lstm" else ()
+        runs = [killed_until_done(way, folder / f"{way}-{n}", iter((n,))) for n in single_kills]
+        runs.append(killed_until_done(way, folder / f"{way}-often", random_moments()))
+        outcome[way] = {"kills": [kills for kills, _ in runs], "equal": [answer == clean for _, answer in runs]}
+        outcome[way] |= clean
     sys.stdout.write(json.dumps(outcome))
 
 

@@ -86,7 +86,7 @@ def test_canaries_survive_the_built_in_tokenizer():
 
 def test_a_tokenizer_that_rewrites_digits_is_refused():
     poisoned = tiny_tokenizer()
-    poisoned.backend_tokenizer.normalizer = normalizers.Replace("7", "1")
+    poisoned.backend_tokenizer.normalizer = normalizers.Replace("471", "411")
     with pytest.raises(DataError, match="canary not representable") as error:
         check_representable(poisoned, TEXTS)
     assert "a-1" in str(error.value)
@@ -101,7 +101,7 @@ def test_a_tokenizer_that_rewrites_only_amid_other_text_is_refused():
         check_representable(poisoned, TEXTS)
 
 
-def test_a_tokenizer_that_is_not_byte_level_is_refused():
+def test_a_tokenizer_of_another_library_is_refused():
     class Words:
         all_special_ids = ()
 
@@ -111,5 +111,5 @@ def test_a_tokenizer_that_is_not_byte_level_is_refused():
         def convert_ids_to_tokens(self, ids):
             return [f"word{number}" for number in ids]
 
-    with pytest.raises(SpaceError, match="byte-level"):
+    with pytest.raises(SpaceError, match="fast tokenizer"):
         check_representable(Words(), TEXTS)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import resume_program
+from safetensors import safe_open
 from tiny_training import CONTEXT, TinyNetwork, sentences, tiny_tokenizer
 
 from canary_audit.config import TrainingConfig
@@ -62,17 +63,26 @@ def outcome(tmp_path_factory):
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("kind", ["lstm", "llama"])
-def test_kill_9_at_many_moments_changes_no_bit(outcome, kind):
-    assert all(outcome[kind]["equal"])
-    assert all(outcome[kind]["kills"])
-    assert outcome[kind]["kills"][-1] >= 3
+@pytest.mark.parametrize("way", resume_program.WAYS)
+def test_kill_9_at_many_moments_changes_no_bit(outcome, way):
+    assert all(outcome[way]["equal"])
+    assert all(outcome[way]["kills"])
+    assert outcome[way]["kills"][-1] >= 3
 
 
-@pytest.mark.parametrize("kind", ["lstm", "llama"])
-def test_another_process_and_hash_seed_give_the_same_weights(outcome, kind):
-    here = resume_program.trained(kind, None, None)
-    assert here == {"weights": outcome[kind]["weights"], "epochs": outcome[kind]["epochs"]}
+@pytest.mark.parametrize("way", resume_program.WAYS)
+def test_another_process_and_hash_seed_give_the_same_weights(outcome, way):
+    here = resume_program.trained(way, None, None)
+    assert here == {"weights": outcome[way]["weights"], "epochs": outcome[way]["epochs"]}
+
+
+def test_a_checkpoint_of_adapters_holds_them_alone(tmp_path):
+    resume_program.trained("llama-lora", tmp_path, None)
+    [file] = tmp_path.glob("*.safetensors")
+    with safe_open(file, framework="pt") as tensors:
+        weights = [name for name in tensors.keys() if name.startswith("network/")]  # noqa: SIM118 - not a mapping
+    assert sum("lora_" in name for name in weights) == 2 * 7
+    assert not any(name.endswith("base_layer.weight") or "lm_head" in name for name in weights)
 
 
 def test_a_resumed_training_repeats_no_saved_step(checkpoint):

@@ -11,6 +11,7 @@ from canary_audit.errors import DataError, ModelError
 from canary_audit.training.stream import pack_documents
 
 EOS = 0
+BOS = 5_000
 
 
 class NumberTokenizer:
@@ -18,8 +19,9 @@ class NumberTokenizer:
 
     eos_token_id = EOS
 
-    def __init__(self, size=70_000):
+    def __init__(self, size=70_000, bos=None):
         self._size = size
+        self.bos_token_id = bos
 
     def __len__(self):
         return self._size
@@ -28,9 +30,9 @@ class NumberTokenizer:
         return {"input_ids": [[int(word) for word in text.split()] for text in texts]}
 
 
-def pack(documents, context_tokens, size=70_000):
+def pack(documents, context_tokens, size=70_000, bos=None):
     return pack_documents(
-        (" ".join(map(str, document)) for document in documents), NumberTokenizer(size), context_tokens
+        (" ".join(map(str, document)) for document in documents), NumberTokenizer(size, bos), context_tokens
     )
 
 
@@ -38,20 +40,22 @@ def row_lists(rows):
     return [row[: length + 1].tolist() for row, length in zip(rows.tokens, rows.lengths, strict=True)]
 
 
-def naive_rows(documents, context):
+def naive_rows(documents, context, bos):
     """The packing rule again, on plain lists with linear scans."""
     rows, opened, clock = [], {}, 0
+    opening = [] if bos is None else [bos]
     for document in documents:
         left = [*document, EOS]
         fits = len(left) <= context
         room = {row: context + 1 - len(rows[row]) for row in opened}
-        usable = [row for row in opened if not fits or room[row] >= len(left)]
+        usable = [row for row in opened if not fits or room[row] >= len(opening + left)]
         usable.sort(key=lambda row: (room[row] if fits else -room[row], opened[row]))
         if usable:
             target = usable[0]
             del opened[target]
+            left = opening + left
         else:
-            rows.append([EOS])
+            rows.append(opening[:] or [EOS])
             target = len(rows) - 1
         while True:
             space = context + 1 - len(rows[target])
@@ -74,26 +78,36 @@ documents_of_distinct_tokens = st.lists(st.integers(1, 40), min_size=1, max_size
 )
 
 
-@given(documents_of_distinct_tokens, st.integers(2, 24))
-def test_every_token_is_predicted_once_from_the_token_before_it(documents, context):
-    rows = row_lists(pack(documents, context))
-    predicted = Counter(pair for row in rows for pair in pairwise(row))
-    wanted = Counter(pair for document in documents for pair in zip([EOS, *document], [*document, EOS], strict=True))
+start_tokens = st.sampled_from([None, BOS])
+
+
+@given(documents_of_distinct_tokens, st.integers(2, 24), start_tokens)
+def test_every_token_is_predicted_once_from_the_token_before_it(documents, context, bos):
+    first = EOS if bos is None else bos
+    rows = row_lists(pack(documents, context, bos=bos))
+    predicted = Counter(pair for row in rows for pair in pairwise(row) if pair != (EOS, BOS))
+    wanted = Counter(pair for document in documents for pair in zip([first, *document], [*document, EOS], strict=True))
     assert predicted == wanted
 
 
-@given(documents_of_distinct_tokens, st.integers(2, 24))
-def test_a_document_that_fits_is_whole_in_one_row_between_boundaries(documents, context):
-    rows = [" ".join(map(str, row)) for row in row_lists(pack(documents, context))]
+@given(documents_of_distinct_tokens, st.integers(2, 24), start_tokens)
+def test_a_document_that_fits_is_whole_in_one_row_between_boundaries(documents, context, bos):
+    first = EOS if bos is None else bos
+    rows = [" ".join(map(str, row)) for row in row_lists(pack(documents, context, bos=bos))]
     for document in documents:
         if len(document) < context:
-            whole = f" {' '.join(map(str, [EOS, *document, EOS]))} "
+            whole = f" {' '.join(map(str, [first, *document, EOS]))} "
             assert sum(whole in f" {row} " for row in rows) == 1
 
 
-@given(documents_of_distinct_tokens, st.integers(2, 24))
-def test_packing_follows_its_rule(documents, context):
-    assert row_lists(pack(documents, context)) == naive_rows(documents, context)
+@given(documents_of_distinct_tokens, st.integers(2, 24), start_tokens)
+def test_packing_follows_its_rule(documents, context, bos):
+    assert row_lists(pack(documents, context, bos=bos)) == naive_rows(documents, context, bos)
+
+
+def test_documents_that_meet_share_no_token_where_start_and_end_differ():
+    assert row_lists(pack([[1, 2], [3]], 8, bos=BOS)) == [[BOS, 1, 2, EOS, BOS, 3, EOS]]
+    assert row_lists(pack([[1, 2], [3]], 5, bos=BOS)) == [[BOS, 1, 2, EOS], [BOS, 3, EOS]]
 
 
 def test_padding_is_end_of_text_and_lengths_count_predicted_tokens():

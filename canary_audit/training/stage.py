@@ -1,27 +1,21 @@
-"""Train one of the built-in models on planted data, with exposure tracked beside validation loss."""
+"""Train a model on planted data, with exposure tracked beside validation loss."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from canary_audit.audit import exposure_by_level
 from canary_audit.canaries import Ledger, canary_text
 from canary_audit.config import Config
 from canary_audit.group_audit import ScoredModel
-from canary_audit.models.load import language_model, save_model
-from canary_audit.models.networks import build_network
-from canary_audit.models.tokenizer import train_tokenizer
+from canary_audit.models.back_end import language_model
+from canary_audit.models.load import save_model
 from canary_audit.results import EpochResult, Frozen, LanguageCheck, Maybe, NotAvailable, TrainingResult
-from canary_audit.training.evaluate import language_check, unigram_bits_per_char, validation_bits_per_char
+from canary_audit.training.evaluate import HeldOut, language_check, validation_bits_per_char
 from canary_audit.training.loop import OnStep, train
 from canary_audit.training.presence import check_presence, check_representable
-from canary_audit.training.stream import TokenRows, pack_documents
-from canary_audit.vocabulary import ByteLevelVocabulary
-
-if TYPE_CHECKING:
-    import torch
-    from transformers import PreTrainedTokenizerFast
+from canary_audit.training.start import Start, fresh, pretrained
+from canary_audit.training.stream import pack_documents, start_token
+from canary_audit.vocabulary import vocabulary_of
 
 _NO_HELD_OUT_TEXT = NotAvailable(not_available="no text was held out: [data] validation_fraction is 0")
 
@@ -33,28 +27,7 @@ class TrainingSummary(Frozen):
     language: LanguageCheck
 
 
-@dataclass(frozen=True, kw_only=True)
-class HeldOut:
-    """Validation text, tokenized."""
-
-    rows: TokenRows
-    n_chars: int
-
-    @classmethod
-    def of(cls, documents: Iterable[str], tokenizer: "PreTrainedTokenizerFast", context_tokens: int) -> "HeldOut":
-        """Tokenize documents."""
-        texts = list(documents)
-        return cls(rows=pack_documents(texts, tokenizer, context_tokens), n_chars=sum(map(len, texts)))
-
-    def check(self, network: "torch.nn.Module", training: TokenRows, vocab_size: int) -> LanguageCheck:
-        """Has the network learned the language of this text?"""
-        return language_check(
-            validation_bits_per_char(network, self.rows, self.n_chars),
-            unigram_bits_per_char(training, self.rows, n_chars=self.n_chars, vocab_size=vocab_size),
-        )
-
-
-def train_built_in(
+def train_model(
     config: Config,
     ledger: Ledger,
     secrets: Mapping[str, bytes],
@@ -66,20 +39,21 @@ def train_built_in(
     checkpoint_dir: Path | None = None,
     on_step: OnStep | None = None,
 ) -> TrainingSummary:
-    """Train the model of `config.model` and save it in `model_dir`.
+    """Train the model of `config.model`, from the start or further, and save it whole in `model_dir`.
 
     Args:
-        unplanted: documents the tokenizer is trained on; without canaries, or it would learn the secrets.
+        unplanted: documents without canaries; a built-in model's tokenizer is trained on them.
         planted: documents the network is trained on.
         held_out: validation documents.
         checkpoint_dir: where progress is kept, so that a killed training goes on.
 
     Raises:
+        ConfigError: the configuration asks for what the model, the machine or its packages do not have.
         DataError: a canary does not survive the tokenizer, or does not reach the loss as planned.
-        ModelError: training diverged.
+        ModelError: a pretrained model cannot be loaded, or training diverged.
     """
-    context = config.model.context_tokens
-    tokenizer = train_tokenizer(unplanted, config.model.vocab_size, context)
+    start = pretrained(config) if config.model.kind == "pretrained" else fresh(config, unplanted)
+    network, tokenizer, context = start.network, start.tokenizer, config.model.context_tokens
     texts = {one.id: canary_text(ledger.group(one.group), secrets[one.id]) for one in ledger.canaries}
     check_representable(tokenizer, texts)
     rows = pack_documents(planted, tokenizer, context)
@@ -90,7 +64,6 @@ def train_built_in(
         planned={one.id: one.insertions for one in ledger.canaries},
         deduplicated=config.data.deduplicate,
     )
-    network = build_network(config.model, len(tokenizer), config.training.dropout, config.seed)
     validation = None if held_out is None else HeldOut.of(held_out, tokenizer, context)
     trained = train(
         network,
@@ -98,7 +71,7 @@ def train_built_in(
         config=config.training,
         seed=config.seed,
         checkpoint_dir=checkpoint_dir,
-        on_epoch=_epoch_recorder(config, network, tokenizer, validation, ledger, secrets),
+        on_epoch=_epoch_recorder(config, start, validation, ledger, secrets),
         on_step=on_step,
     )
     save_model(network, tokenizer, model_dir)
@@ -119,18 +92,14 @@ def train_built_in(
 
 
 def _epoch_recorder(
-    config: Config,
-    network: "torch.nn.Module",
-    tokenizer: "PreTrainedTokenizerFast",
-    validation: HeldOut | None,
-    ledger: Ledger,
-    secrets: Mapping[str, bytes],
+    config: Config, start: Start, validation: HeldOut | None, ledger: Ledger, secrets: Mapping[str, bytes]
 ) -> Callable[[int, float], EpochResult]:
-    """What is measured after each epoch."""
+    """What is measured after each epoch, on the network as it is then."""
+    network = start.network
     scored = ScoredModel(
         language_model=language_model(network, batch_rows=config.audit.batch_rows),
-        vocabulary=ByteLevelVocabulary(tokenizer),
-        lead=(tokenizer.eos_token_id,),
+        vocabulary=vocabulary_of(start.tokenizer),
+        lead=(start_token(start.tokenizer),),
     )
 
     def record(epoch: int, training_bits_per_token: float) -> EpochResult:

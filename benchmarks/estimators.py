@@ -1,0 +1,161 @@
+"""Errors and intervals of rank estimators in worlds of known ranks, at equal numbers of model evaluations."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from digit_worlds import DigitWorld, ExactRanks, log_spaced_ranks
+from scipy import stats
+from subject import MeteredModel
+
+from canary_audit.exposure.ranks import RankEstimate, RankSettings, measure_ranks
+from canary_audit.models.interface import FloatArray, IntArray
+from canary_audit.spaces import parse_space
+from canary_audit.tokens.canonical import CanonicalWalk
+from canary_audit.vocabulary import ByteVocabulary
+
+SMALL_RANK = 1_000
+"""Ranks that matter most: of secrets that are nearly extracted."""
+_N_ALONE = 12
+"""Canaries measured alone to see what one costs; together they share nodes and look cheaper."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """A world, its canaries and their exact ranks."""
+
+    world: DigitWorld
+    truth: ExactRanks
+    walk: CanonicalWalk
+    numbers: IntArray
+    ranks: IntArray
+
+    def secrets(self, chosen: IntArray) -> list[bytes]:
+        """The chosen canaries as text."""
+        return [b"%0*d" % (self.world.n_digits, number) for number in self.numbers[chosen].tolist()]
+
+
+def make_trial(world: DigitWorld, n_canaries: int) -> Trial:
+    """Canaries of ranks from 1 to half the space, even in bits."""
+    truth = ExactRanks(world)
+    numbers, ranks = truth.canaries(log_spaced_ranks(world.size, n_canaries))
+    walk = CanonicalWalk(parse_space(f"{{digit:{world.n_digits}}}"), ByteVocabulary(), prefix="pin ")
+    return Trial(world=world, truth=truth, walk=walk, numbers=numbers, ranks=ranks)
+
+
+def estimation(
+    trial: Trial, nodes_per_canary: int, repeats: int, fits: int, rng: np.random.Generator
+) -> dict[str, Any]:
+    """Estimate every canary `repeats` times, exact counting switched off; the paper's estimators compete."""
+    settings = RankSettings(exact_nodes=0, nodes_per_canary=nodes_per_canary)
+    alone = _nodes_alone(trial, settings, rng)
+    chosen = np.repeat(np.arange(len(trial.ranks)), repeats)
+    estimates = measure_ranks(
+        trial.walk, trial.world.model(), trial.secrets(chosen), settings=settings, rng=rng
+    ).estimates
+    ranks = trial.ranks[chosen]
+    errors = np.array([math.log2(one.rank) for one in estimates]) - np.log2(ranks)
+    covered = np.array([one.low <= rank <= one.high for one, rank in zip(estimates, ranks, strict=True)])
+    n_references = affordable_references(trial.world.n_digits, int(alone.mean()))
+    small = ranks <= SMALL_RANK
+    papers = _paper_errors(trial, n_references, repeats, fits, rng)
+    return {
+        "world": trial.world.name,
+        "setting_nodes_per_canary": nodes_per_canary,
+        "nodes_per_canary": round(float(alone.mean())),
+        "most_nodes": int(alone.max()),
+        "intervals": len(covered),
+        "coverage": round(float(covered.mean()), 4),
+        "least_coverage_of_a_rank": round(float(covered.reshape(-1, repeats).mean(axis=1).min()), 3),
+        "error_bits_p90": round(float(np.quantile(np.abs(errors), 0.9)), 3),
+        "rmse_bits": _rms(errors),
+        "relative_bias": round(float(np.mean(2.0**errors)) - 1.0, 4),
+        "rmse_bits_small_ranks": _rms(errors[small]),
+        "references_at_equal_nodes": n_references,
+    } | {f"{name}_rmse_bits_small_ranks": _rms(error) for name, error in papers.items()}
+
+
+def exact_counting(trial: Trial, exact_nodes: int, n_small: int, rng: np.random.Generator) -> dict[str, Any]:
+    """The `n_small` likeliest secrets measured together, and then the trial's rarer canaries one by one."""
+    settings = RankSettings(exact_nodes=exact_nodes)
+    numbers, ranks = trial.truth.canaries(np.arange(1, n_small + 1))
+    small = Trial(world=trial.world, truth=trial.truth, walk=trial.walk, numbers=numbers, ranks=ranks)
+    secrets = small.secrets(np.arange(len(ranks)))
+    together = measure_ranks(trial.walk, trial.world.model(), secrets, settings=settings, rng=rng)
+    exact = [_is_exact(one, rank) for one, rank in zip(together.estimates, ranks.tolist(), strict=True)]
+    reached = int(ranks[: [*exact, False].index(False)].max(initial=0))
+    return {
+        "world": trial.world.name,
+        "exact_nodes": exact_nodes,
+        "small_ranks": len(ranks),
+        "small_ranks_counted_exactly": sum(exact),
+        "wrong_counts": sum(
+            one.exact and one.rank != rank for one, rank in zip(together.estimates, ranks.tolist(), strict=True)
+        ),
+        "exact_rank_max": _exact_rank_max(trial, reached, settings, rng) if all(exact) else reached,
+        "nodes_together": together.nodes,
+    }
+
+
+def _exact_rank_max(trial: Trial, reached: int, settings: RankSettings, rng: np.random.Generator) -> int:
+    """Largest rank up to which each of the trial's canaries, measured alone, was counted and counted right."""
+    for canary, rank in enumerate(trial.ranks.tolist()):
+        if rank <= reached:
+            continue
+        secrets = trial.secrets(np.array([canary]))
+        report = measure_ranks(trial.walk, trial.world.model(), secrets, settings=settings, rng=rng)
+        if not _is_exact(report.estimates[0], rank):
+            break
+        reached = rank
+    return reached
+
+
+def _is_exact(estimate: RankEstimate, rank: int) -> bool:
+    return estimate.exact and estimate.rank == rank
+
+
+def _nodes_alone(trial: Trial, settings: RankSettings, rng: np.random.Generator) -> IntArray:
+    """Everything the model was asked for one canary: its own score, the pilot and the estimate."""
+    meter = MeteredModel(trial.world.model())
+    nodes = []
+    for canary in np.linspace(0, len(trial.ranks) - 1, _N_ALONE).astype(np.int64):
+        meter.reset()
+        measure_ranks(trial.walk, meter, trial.secrets(np.array([canary])), settings=settings, rng=rng)
+        nodes.append(meter.prefixes)
+    return np.array(nodes)
+
+
+def affordable_references(n_digits: int, nodes: int) -> int:
+    """Most random secrets whose shared beginnings are at most `nodes` prefixes, as expected over the draw."""
+    per_level = 10.0 ** np.arange(1, n_digits)
+
+    def expected_nodes(n_references: int) -> float:
+        return 1.0 + float((per_level * (1.0 - (1.0 - 1.0 / per_level) ** n_references)).sum())
+
+    n_references = 2  # the fewest a distribution can be fitted to
+    while n_references < 10**n_digits and expected_nodes(n_references + 1) <= nodes:
+        n_references += 1
+    return n_references
+
+
+def _paper_errors(
+    trial: Trial, n_references: int, repeats: int, fits: int, rng: np.random.Generator
+) -> dict[str, FloatArray]:
+    """Errors in bits on the small ranks of uniform sampling and of the skew-normal fit (sections 4.3 and 4.4)."""
+    small = trial.ranks <= SMALL_RANK
+    ranks, costs = trial.ranks[small], trial.world.costs_nats(trial.numbers[small])
+    bits = math.log2(trial.world.size)
+    exposures = bits - np.log2(ranks)
+    n_cheaper = rng.binomial(n_references, ranks / trial.world.size, (repeats, len(ranks)))
+    uniform = -np.log2((1 + n_cheaper) / (1 + n_references))
+    fitted = []
+    for _ in range(fits):
+        references = trial.world.costs_nats(rng.integers(trial.world.size, size=n_references))
+        found = -stats.skewnorm.logcdf(costs, *stats.skewnorm.fit(references)) / math.log(2.0)
+        fitted.append(np.clip(found, 0.0, bits))
+    return {"uniform_sampling": uniform - exposures, "skew_normal": np.array(fitted) - exposures}
+
+
+def _rms(errors: FloatArray) -> float:
+    return round(float(np.sqrt(np.mean(errors**2))), 3)
