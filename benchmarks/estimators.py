@@ -12,13 +12,12 @@ from subject import MeteredModel
 from canary_audit.exposure.ranks import RankEstimate, RankSettings, measure_ranks
 from canary_audit.models.interface import FloatArray, IntArray
 from canary_audit.spaces import parse_space
-from canary_audit.tokens.canonical import CanonicalWalk
+from canary_audit.tokens.choose import secret_walk
+from canary_audit.tokens.walk import SecretWalk
 from canary_audit.vocabulary import ByteVocabulary
 
 SMALL_RANK = 1_000
-"""Ranks that matter most: of secrets that are nearly extracted."""
-_N_ALONE = 12
-"""Canaries measured alone to see what one costs; together they share nodes and look cheaper."""
+"""Up to here an audit counts; above it estimates."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +26,7 @@ class Trial:
 
     world: DigitWorld
     truth: ExactRanks
-    walk: CanonicalWalk
+    walk: SecretWalk
     numbers: IntArray
     ranks: IntArray
 
@@ -40,38 +39,41 @@ def make_trial(world: DigitWorld, n_canaries: int) -> Trial:
     """Canaries of ranks from 1 to half the space, even in bits."""
     truth = ExactRanks(world)
     numbers, ranks = truth.canaries(log_spaced_ranks(world.size, n_canaries))
-    walk = CanonicalWalk(parse_space(f"{{digit:{world.n_digits}}}"), ByteVocabulary(), prefix="pin ")
+    walk = secret_walk(parse_space(f"{{digit:{world.n_digits}}}"), ByteVocabulary(), prefix="pin ")
     return Trial(world=world, truth=truth, walk=walk, numbers=numbers, ranks=ranks)
 
 
 def estimation(
-    trial: Trial, nodes_per_canary: int, repeats: int, fits: int, rng: np.random.Generator
+    trial: Trial, settings: RankSettings, repeats: int, fits: int, rng: np.random.Generator
 ) -> dict[str, Any]:
-    """Estimate every canary `repeats` times, exact counting switched off; the paper's estimators compete."""
-    settings = RankSettings(exact_nodes=0, nodes_per_canary=nodes_per_canary)
-    alone = _nodes_alone(trial, settings, rng)
-    chosen = np.repeat(np.arange(len(trial.ranks)), repeats)
-    estimates = measure_ranks(
-        trial.walk, trial.world.model(), trial.secrets(chosen), settings=settings, rng=rng
-    ).estimates
-    ranks = trial.ranks[chosen]
-    errors = np.array([math.log2(one.rank) for one in estimates]) - np.log2(ranks)
-    covered = np.array([one.low <= rank <= one.high for one, rank in zip(estimates, ranks, strict=True)])
-    n_references = affordable_references(trial.world.n_digits, int(alone.mean()))
-    small = ranks <= SMALL_RANK
+    """Estimate all canaries together, as an audit does, `repeats` times; the paper's estimators compete.
+
+    Nodes are everything the model was asked, the canaries' own scores and the pilot too, a canary.
+    """
+    meter = MeteredModel(trial.world.model())
+    secrets = trial.secrets(np.arange(len(trial.ranks)))
+    reports = [measure_ranks(trial.walk, meter, secrets, settings=settings, rng=rng) for _ in range(repeats)]
+    nodes = round(meter.prefixes / (repeats * len(secrets)))
+    estimates = [report.estimates for report in reports]
+    errors = np.log2([[one.rank for one in row] for row in estimates]) - np.log2(trial.ranks)
+    covered = np.array(
+        [[one.low <= rank <= one.high for one, rank in zip(row, trial.ranks, strict=True)] for row in estimates]
+    )
+    n_references = affordable_references(trial.world.n_digits, nodes)
+    small = trial.ranks <= SMALL_RANK
     papers = _paper_errors(trial, n_references, repeats, fits, rng)
     return {
         "world": trial.world.name,
-        "setting_nodes_per_canary": nodes_per_canary,
-        "nodes_per_canary": round(float(alone.mean())),
-        "most_nodes": int(alone.max()),
-        "intervals": len(covered),
+        "setting_nodes_per_canary": settings.nodes_per_canary,
+        "replicates": settings.replicates,
+        "nodes_per_canary": nodes,
+        "intervals": covered.size,
         "coverage": round(float(covered.mean()), 4),
-        "least_coverage_of_a_rank": round(float(covered.reshape(-1, repeats).mean(axis=1).min()), 3),
-        "error_bits_p90": round(float(np.quantile(np.abs(errors), 0.9)), 3),
-        "rmse_bits": _rms(errors),
+        "least_coverage_of_a_rank": round(float(covered.mean(axis=0).min()), 3),
+        "error_bits_p90": round(float(np.quantile(np.abs(errors[:, ~small]), 0.9)), 3),
+        "rmse_bits": _rms(errors[:, ~small]),
         "relative_bias": round(float(np.mean(2.0**errors)) - 1.0, 4),
-        "rmse_bits_small_ranks": _rms(errors[small]),
+        "rmse_bits_small_ranks": _rms(errors[:, small]),
         "references_at_equal_nodes": n_references,
     } | {f"{name}_rmse_bits_small_ranks": _rms(error) for name, error in papers.items()}
 
@@ -113,17 +115,6 @@ def _exact_rank_max(trial: Trial, reached: int, settings: RankSettings, rng: np.
 
 def _is_exact(estimate: RankEstimate, rank: int) -> bool:
     return estimate.exact and estimate.rank == rank
-
-
-def _nodes_alone(trial: Trial, settings: RankSettings, rng: np.random.Generator) -> IntArray:
-    """Everything the model was asked for one canary: its own score, the pilot and the estimate."""
-    meter = MeteredModel(trial.world.model())
-    nodes = []
-    for canary in np.linspace(0, len(trial.ranks) - 1, _N_ALONE).astype(np.int64):
-        meter.reset()
-        measure_ranks(trial.walk, meter, trial.secrets(np.array([canary])), settings=settings, rng=rng)
-        nodes.append(meter.prefixes)
-    return np.array(nodes)
 
 
 def affordable_references(n_digits: int, nodes: int) -> int:

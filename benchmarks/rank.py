@@ -10,7 +10,7 @@ itself (`on_model.py`). The last line of the output is one JSON object.
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any
 
@@ -25,8 +25,9 @@ from canary_audit.exposure.ranks import RankSettings
 
 PREFIX = "The random number is "
 N_DIGITS = 9
-LEAN, DEFAULT = 360, 1_200
-"""Settings of `nodes_per_canary`: the first keeps everything asked for a canary, its pilot too, below 450."""
+DEFAULT = replace(RankSettings(), exact_nodes=0)
+LEAN = replace(DEFAULT, nodes_per_canary=800, replicates=4)
+"""Everything asked for a canary, its score and the pilot too, stays below 450 nodes: lanes share prefixes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,8 +96,8 @@ def worlds(subject: Subject, tree_digits: int) -> list[DigitWorld]:
 
 def headline(rows: list[dict[str, Any]], exact: dict[str, Any], memorized: list[dict[str, Any]]) -> dict[str, Any]:
     """The numbers of the contract."""
-    lean = [row for row in rows if row["setting_nodes_per_canary"] == LEAN]
-    default = [row for row in rows if row["setting_nodes_per_canary"] == DEFAULT]
+    lean = [row for row in rows if row["setting_nodes_per_canary"] == LEAN.nodes_per_canary]
+    default = [row for row in rows if row["setting_nodes_per_canary"] == DEFAULT.nodes_per_canary]
     (nine,) = [row for row in memorized if row["candidates"] == 10**N_DIGITS]
     return {
         "exact_rank_max": exact["exact_rank_max"],
@@ -120,7 +121,11 @@ def _paper_ratio(row: dict[str, Any]) -> float:
 
 def _estimations(trials: list[Trial], effort: Effort) -> list[dict[str, Any]]:
     rng = np.random.default_rng(2)
-    return [estimation(trial, nodes, effort.repeats, effort.fits, rng) for trial in trials for nodes in (LEAN, DEFAULT)]
+    return [
+        estimation(trial, settings, effort.repeats, effort.fits, rng)
+        for trial in trials
+        for settings in (LEAN, DEFAULT)
+    ]
 
 
 def main() -> None:
@@ -144,8 +149,8 @@ def main() -> None:
         "estimation": rows,
         "exact_counting": exact,
         "memorized": memorized,
-        "growth_with_canaries": many_canaries(subject, PREFIX, effort.counts, LEAN),
-        "big_budget_reference": against_big_budget(subject, PREFIX, effort.reference_canaries, LEAN)
+        "growth_with_canaries": many_canaries(subject, PREFIX, effort.counts, LEAN.nodes_per_canary),
+        "big_budget_reference": against_big_budget(subject, PREFIX, effort.reference_canaries, LEAN.nodes_per_canary)
         if effort.reference_canaries
         else "full run only",
         "branch_and_bound_agrees": agreement(subject, PREFIX, effort.tree_digits, effort.agreement_canaries)

@@ -130,8 +130,8 @@ class AuditConfig(Table):
     """Model evaluations spent on the rank of one canary when it is too deep to be counted exactly."""
     tracking_nodes_per_canary: Positive = 240
     """The same, for exposure tracked during training."""
-    exact_nodes: Positive = 20_000
-    """Largest tree of prefixes that is counted exactly by branch and bound."""
+    exact_nodes: Positive = 100_000
+    """Largest tree of prefixes that is counted exactly by branch and bound, if their past fits the memory."""
     replicates: Annotated[int, Field(ge=2)] = 8
     """Independent replicates behind each interval; fixed before the run."""
     extraction_width: Positive = 512

@@ -41,6 +41,8 @@ class ScoredModel:
     vocabulary: Vocabulary
     lead: tuple[int, ...]
     """Tokens before a document: the separator the model was trained with."""
+    most_nodes: int | None = None
+    """Prefixes whose past fits the memory, where that is limited."""
 
 
 def canonical_walk(model: ScoredModel, ledger: Ledger, group: Group) -> SecretWalk:
@@ -78,7 +80,7 @@ def audit_group(
         [secrets[canary.id] for canary in ranked],
         settings=RankSettings(
             nodes_per_canary=settings.nodes_per_canary,
-            exact_nodes=settings.exact_nodes,
+            exact_nodes=_countable_nodes(settings, model),
             replicates=settings.replicates,
         ),
         rng=rng,
@@ -105,6 +107,11 @@ def audit_group(
         canaries=canaries,
         coins=_score_coins(walk, model, [canary for canary in entries if canary.role == "coin"], secrets),
     )
+
+
+def _countable_nodes(settings: AuditConfig, model: ScoredModel) -> int:
+    """Largest tree to count; one that was predicted too small may take twice as many nodes."""
+    return settings.exact_nodes if model.most_nodes is None else min(settings.exact_nodes, model.most_nodes // 2)
 
 
 def _extract(walk: SecretWalk, model: ScoredModel, n_inserted: int, settings: AuditConfig) -> ExtractionReport:

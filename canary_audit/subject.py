@@ -10,6 +10,7 @@ from canary_audit.fingerprint import Fingerprint, fingerprint_model
 from canary_audit.group_audit import ScoredModel
 from canary_audit.models.back_end import language_model
 from canary_audit.models.load import LoadedModel, load_model
+from canary_audit.models.memory import nodes_for_memory
 from canary_audit.models.resolve import ModelFiles
 from canary_audit.results import ModelResult, NotAvailable, PositiveControl
 from canary_audit.statistics.pvalues import fisher_combined
@@ -61,6 +62,7 @@ def load_subject(files: ModelFiles, settings: AuditConfig, *, device: str) -> Su
             language_model=loaded.language_model,
             vocabulary=vocabulary_of(loaded.tokenizer),
             lead=() if loaded.prompt_token is None else (loaded.prompt_token,),
+            most_nodes=nodes_for_memory(loaded.network),
         ),
         fingerprint=fingerprint,
     )

@@ -22,6 +22,7 @@ from canary_audit.tokens.trie import TrieWalk
 from canary_audit.tokens.walk import SecretWalk
 
 _PILOT_SIZE = 16
+_PILOT_LANES = 4
 _SCORED_ALONE = 8
 _MARGIN_NATS = 1e-3
 """Far more than fp32 scores move between batches of different shapes, far less than secrets differ."""
@@ -32,7 +33,7 @@ class RankSettings:
     """How hard to look; see `config.AuditConfig`, whose fields these are."""
 
     nodes_per_canary: int = 1_200
-    exact_nodes: int = 20_000
+    exact_nodes: int = 100_000
     replicates: int = 8
     confidence: float = 0.95
 
@@ -110,14 +111,14 @@ class _Ranking:
         self._costs = score_paths(self._walk, self._model, self._paths)
         self._noise = self._measured_noise()
         estimates: dict[int, RankEstimate] = {}
-        pilot = self._search(range(len(self._paths)), KeepSample(_PILOT_SIZE, self._rng))
+        pilot = self._pilot()
         countable = self._predicted_countable(pilot)
         while countable and not estimates:
             estimates = self._count_exactly(countable)
             countable = countable[: len(countable) // 2]  # the prediction was off: keep the likelier half
         rest = [canary for canary in range(len(self._paths)) if canary not in estimates]
         if rest:
-            estimates |= self._estimate(rest, Forecast(pilot.steps))
+            estimates |= self._estimate(rest, pilot)
         return RankReport(
             estimates=tuple(estimates[canary] for canary in range(len(self._paths))),
             noise_floor_nats=self._noise,
@@ -131,9 +132,19 @@ class _Ranking:
         alone = [score_paths(self._walk, self._model, [self._paths[canary]])[0] for canary in some]
         return float(np.abs(self._costs[: len(alone)] - alone).max(initial=0.0))
 
+    def _pilot(self) -> SearchResult:
+        """A small sample of the trees of a few canaries, from the cheapest to the dearest."""
+        order = np.argsort(self._costs, kind="stable")
+        self._piloted = order[np.linspace(0, len(order) - 1, min(len(order), _PILOT_LANES)).round().astype(int)]
+        return self._search(self._piloted.tolist(), KeepSample(_PILOT_SIZE, self._rng))
+
     def _predicted_countable(self, pilot: SearchResult) -> list[int]:
-        """Canaries whose tree of cheaper prefixes is predicted to be small enough, cheapest first."""
-        fits = pilot.tree_size <= self._settings.exact_nodes
+        """Canaries whose tree of cheaper prefixes is predicted to be small enough, cheapest first.
+
+        The logarithm of a tree's size grows about linearly with the canary's cost.
+        """
+        log_sizes = np.interp(self._costs, self._costs[self._piloted], np.log(pilot.tree_size))
+        fits = log_sizes <= math.log(max(self._settings.exact_nodes, 1e-9))
         return [int(canary) for canary in np.argsort(self._costs, kind="stable") if fits[canary]]
 
     def _count_exactly(self, canaries: list[int]) -> dict[int, RankEstimate]:
@@ -177,13 +188,13 @@ class _Ranking:
             nll_nats=cost, rank=float(rank), low=float(min(low, rank)), high=float(high), exact=True, replicates=()
         )
 
-    def _estimate(self, canaries: list[int], forecast: Forecast) -> dict[int, RankEstimate]:
+    def _estimate(self, canaries: list[int], pilot: SearchResult) -> dict[int, RankEstimate]:
         """Ranks by stochastic enumeration: every canary has its own lanes, one per replicate."""
         n_replicates = self._settings.replicates
-        n_levels = max(len(self._paths[canary]) for canary in canaries)
-        size = max(2, self._settings.nodes_per_canary // (n_replicates * n_levels))
         lanes = np.repeat(canaries, n_replicates)
-        result = self._search(lanes.tolist(), KeepSample(size, self._rng, forecast))
+        result = self._search(
+            lanes.tolist(), KeepSample(self._lane_size(canaries, pilot), self._rng, Forecast(pilot.steps))
+        )
         low, middle, high = (
             1.0 + _others(result.leaves, self._costs[lanes] + shift).reshape(len(canaries), n_replicates)
             for shift in (-self._noise, 0.0, self._noise)
@@ -192,6 +203,12 @@ class _Ranking:
             canary: self._estimated(canary, low[place], middle[place], high[place])
             for place, canary in enumerate(canaries)
         }
+
+    def _lane_size(self, canaries: list[int], pilot: SearchResult) -> int:
+        """Nodes a lane may keep at each level below the root, so that the budget holds with the pilot's share in it."""
+        left = self._settings.nodes_per_canary - pilot.nodes // len(self._paths)
+        n_levels = max(len(self._paths[canary]) for canary in canaries) - 1
+        return max(2, left // (self._settings.replicates * max(n_levels, 1)))
 
     def _estimated(self, canary: int, low: FloatArray, middle: FloatArray, high: FloatArray) -> RankEstimate:
         """Mean and interval of the replicates, cut at what is certain: 1 <= rank <= min(|R|, 1/P).

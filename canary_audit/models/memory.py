@@ -36,6 +36,13 @@ def rows_for_memory(network: PreTrainedModel, n_tokens: int) -> int:
     return min(most, 1 << max(rows, FEWEST_ROWS).bit_length() - 1)
 
 
+def nodes_for_memory(network: PreTrainedModel) -> int:
+    """Prefixes whose keys and values fit half of the free memory of the network's device."""
+    config = network.config.get_text_config(decoder=True)
+    bytes_per_node = 2 * int(config.num_hidden_layers) * _head_bytes(network)[1]
+    return int(_SHARE * _free_bytes(network.device)) // bytes_per_node
+
+
 def bytes_per_row(network: PreTrainedModel, n_tokens: int) -> int:
     """What one row of a forward pass takes at its largest: logits, one layer's joined past, activations.
 
