@@ -10,7 +10,7 @@ audit: $(INSTALLED)  ## a real audit in about two minutes; see reports/quickstar
 	$(BIN)/canary-audit run configs/quickstart.toml
 
 test: $(INSTALLED)  ## the default suite, a few minutes
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow and not nightly"
 
 models: models/smollm2/source.json  ## SmolLM2-135M as safetensors, for benchmarks and slow tests; half a minute
 

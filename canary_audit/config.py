@@ -138,6 +138,8 @@ class AuditConfig(Table):
     """Widest beam the extractor may use."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Number format of the audited weights. bfloat16 is about twice as fast, and its noise widens the intervals."""
+    context: str | None = None
+    """Source text from which an encoder-decoder writes; prefix and secret are looked for in what it writes."""
     references: NonNegative = 0
     """References for the paper's own estimators (uniform sampling, skew-normal); 0 leaves them out."""
     batch_rows: Positive | None = None

@@ -18,6 +18,7 @@ from canary_audit.training.evaluate import HeldOut, language_check
 from canary_audit.training.presence import check_representable
 from canary_audit.training.stream import pack_documents
 
+_ENCODER_DECODER = "not made for encoder-decoders, which learn pairs of texts"
 _LONGEST_CONTEXT = 256
 """Tokens of a row when a model's own context is longer: enough for a canary, cheap for a check."""
 
@@ -60,6 +61,7 @@ def audit_model(
     with reproducible(recipe.threads, recipe.device):
         subject = load_subject(files, settings, device=recipe.device)
         check_representable(subject.loaded.tokenizer, texts)
+        measured = measure_canaries(subject.scored, ledger, secrets, settings=settings, seed=seed)
         evidence = Evidence(
             name=origin(files.adapter or files.folder),
             seed=seed,
@@ -69,12 +71,12 @@ def audit_model(
             data=_data_result(data),
             training=NotAvailable(not_available="the model was trained elsewhere"),
             language=_language(subject, data, validation),
-            measured=measure_canaries(subject.scored, ledger, secrets, settings=settings, seed=seed),
+            measured=measured,
         )
 
         def control() -> PositiveControl:
-            if data is None:
-                return _no_control()
+            if data is None or settings.context is not None:
+                return _no_control(settings)
             return run_positive_control(
                 subject,
                 ControlPlan.draw(ledger, key),
@@ -99,9 +101,9 @@ def _context(subject: Subject) -> int:
 
 def _language(subject: Subject, data: Path | None, validation: Path | None) -> LanguageCheck:
     """Held-out loss against token frequencies: those of the training data, or else of the held-out text itself."""
-    if validation is None:
-        unknown = NotAvailable(not_available="no held-out text was given (--validation)")
-        return language_check(unknown, unknown)
+    if validation is None or subject.loaded.network.config.is_encoder_decoder:
+        why = _ENCODER_DECODER if validation else "no held-out text was given (--validation)"
+        return language_check(NotAvailable(not_available=why), NotAvailable(not_available=why))
     tokenizer, context = subject.loaded.tokenizer, _context(subject)
     held_out = HeldOut.of(_documents(validation), tokenizer, context)
     frequencies = held_out.rows if data is None else pack_documents(_documents(data), tokenizer, context)
@@ -124,10 +126,12 @@ def _data_result(data: Path | None) -> DataResult | NotAvailable:
     )
 
 
-def _no_control() -> PositiveControl:
+def _no_control(settings: AuditConfig) -> PositiveControl:
     return PositiveControl(
         status="not-run",
-        reason="it needs text to teach from: give the training data (--data)",
+        reason="it needs text to teach from: give the training data (--data)"
+        if settings.context is None
+        else _ENCODER_DECODER,
         p_value=NotAvailable(not_available="not run"),
         n_canaries=0,
         insertions=0,

@@ -54,7 +54,12 @@ def load_subject(files: ModelFiles, settings: AuditConfig, *, device: str) -> Su
     """
     fingerprint = fingerprint_model(files.folder, files.adapter)
     loaded = load_model(
-        files.folder, adapter=files.adapter, device=device, dtype=settings.dtype, batch_rows=settings.batch_rows
+        files.folder,
+        adapter=files.adapter,
+        device=device,
+        dtype=settings.dtype,
+        batch_rows=settings.batch_rows,
+        context=settings.context,
     )
     return Subject(
         loaded=loaded,

@@ -9,7 +9,7 @@ import torch
 from conftest import CONFIGS
 from forked_cli import KEY, forked_cli
 from tiny_gguf import llama, tensors_of, write_gguf
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, T5Config, T5ForConditionalGeneration
 
 from canary_audit.models.load import load_model
 from canary_audit.models.resolve import resolve_model
@@ -63,6 +63,27 @@ def test_an_adapter_is_audited_on_its_base(gguf_file, audit, tmp_path):
     assert gate(tmp_path, "--model", str(tmp_path / "adapter")).code == 3
     without = gate(tmp_path, "--model", str(base))
     assert (without.code, "differs from the audited one" in without.err) == (2, True)
+
+
+def test_an_encoder_decoder_is_audited_by_what_it_writes(smoke, audit, tmp_path):
+    tokenizer = load_model(smoke.folder / "model").tokenizer
+    sizes = {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2}
+    config = T5Config(vocab_size=len(tokenizer), decoder_start_token_id=0, pad_token_id=0, eos_token_id=0, **sizes)
+    torch.manual_seed(0)
+    T5ForConditionalGeneration(config).save_pretrained(tmp_path / "t5")
+    tokenizer.save_pretrained(tmp_path / "t5")
+    result = audit("--model", str(tmp_path / "t5"), "--set", "audit.context=translate the number")
+    assert result["model"]["kind"] == "t5"
+    assert result["verdict"] == "INCONCLUSIVE"
+    assert result["groups"][0]["search_nodes"] > 0
+
+
+def test_half_precision_is_a_choice_that_the_result_names(smoke, audit):
+    single = audit("--model", str(smoke.folder / "model"))
+    half = audit("--model", str(smoke.folder / "model"), "--set", "audit.dtype=bfloat16")
+    assert (single["model"]["dtype"], half["model"]["dtype"]) == ("float32", "bfloat16")
+    bits = [[canary["exposure"]["bits"] for canary in result["canaries"]] for result in (single, half)]
+    assert bits[0] != bits[1]
 
 
 @pytest.mark.slow

@@ -45,7 +45,8 @@ class LoadedModel:
     kind: str
     """Architecture: the `model_type` of its config.json."""
     prompt_token: int | None
-    """Token that stands before a document; see `document_start`."""
+    """Token that stands before a document, see `document_start`; none before what an encoder-decoder writes, whose
+    back-end knows where to start."""
 
 
 def load_model(
@@ -89,7 +90,7 @@ def load_model(
         n_parameters=sum(parameter.numel() for parameter in network.parameters()),
         dtype=str(network.dtype).removeprefix("torch."),
         kind=network.config.model_type,
-        prompt_token=document_start(tokenizer),
+        prompt_token=None if network.config.is_encoder_decoder else document_start(tokenizer),
     )
 
 
