@@ -124,7 +124,7 @@ def train(
     offline: OfflineOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Train a built-in model on planted data. Your own trainer is as good."""
+    """Train a model on planted data. Your own trainer is as good."""
     settings = _load_config(config, override, seed)
     folder = _run_folder(settings, out)
     with _started(settings, folder, key, quiet=quiet) as started:

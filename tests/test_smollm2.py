@@ -1,9 +1,10 @@
-"""What only a real language model shows: SmolLM2-135M as it comes, which has seen no secret of ours (`make models`)."""
+"""What only a real language model shows: SmolLM2-135M as it comes, and fine-tuned (`make models`)."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import finished_run
 from scipy import stats
 
 from canary_audit.audit import measure_canaries
@@ -12,6 +13,7 @@ from canary_audit.config import AuditConfig, CanaryConfig
 from canary_audit.exposure.ranks import RankSettings, measure_ranks
 from canary_audit.keep import KeepAll
 from canary_audit.models.resolve import ModelFiles
+from canary_audit.rundir import verify_chain
 from canary_audit.search import search
 from canary_audit.spaces import parse_space
 from canary_audit.subject import load_subject
@@ -66,3 +68,17 @@ def test_counting_by_branch_and_bound_agrees_with_full_enumeration(subject, n_di
     for one, leaf in zip(report.estimates, leaves, strict=True):
         full = np.searchsorted(costs, everything.leaves.costs_nats[leaf], side="right")
         assert one.low <= full <= one.high  # within the noise floor of single precision
+
+
+@pytest.mark.nightly
+def test_repeated_secrets_come_out_of_a_fine_tuned_model(tmp_path):
+    run = finished_run("smollm2", tmp_path / "run")
+    assert run.result.verdict == "FAIL"
+    assert run.result.language.learned
+    assert run.result.training.presence.seen == run.result.training.presence.planned == 3 * (1 + 4 + 16)
+    bits = {level.insertions: level.median_bits for level in run.result.levels}
+    assert bits[1] < bits[4] < bits[16]
+    often = [canary for canary in run.result.canaries if canary.insertions == 16]
+    assert all(canary.extraction.found and canary.extraction.certified for canary in often)
+    assert run.result.null.uniform_p > 1e-3
+    assert verify_chain(run.folder) == []

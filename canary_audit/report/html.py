@@ -34,8 +34,8 @@ def _exposure_plot(result: AuditResult, index: int) -> Markup:
 
 
 def _training_plot(result: AuditResult) -> Markup | None:
-    """The plot, or nothing where there are no epochs to draw."""
-    if isinstance(result.training, NotAvailable) or not result.training.epochs:
+    """The plot, or nothing where exposure was not tracked."""
+    if isinstance(result.training, NotAvailable) or not plots.level_names(result.training.epochs):
         return None
     return Markup(plots.training_plot(result.training, "training"))  # noqa: S704  our own SVG
 

@@ -96,8 +96,8 @@ def training_plot(training: TrainingResult, prefix: str) -> str:
     from matplotlib.ticker import MaxNLocator  # noqa: PLC0415  slow to import, and only HTML draws
 
     with figure(height_inches=4.3, salt=prefix) as drawing:
-        upper = drawing.add_axes((0.105, 0.475, 0.745, 0.47))
-        lower = drawing.add_axes((0.105, 0.115, 0.745, 0.27), sharex=upper)
+        upper = drawing.add_axes((0.12, 0.475, 0.73, 0.47))
+        lower = drawing.add_axes((0.12, 0.115, 0.73, 0.27), sharex=upper)
         _draw_exposure(upper, training.epochs)
         _draw_loss(lower, training.epochs)
         for axes in (upper, lower):
