@@ -4,7 +4,8 @@ Nothing here trains, judges or writes. In: a model, its vocabulary, a ledger and
 """
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from canary_audit.canaries import Ledger
 from canary_audit.config import AuditConfig
 from canary_audit.exposure.ranks import RankSettings, measure_ranks
 from canary_audit.group_audit import AuditedGroup, ScoredModel, audit_group, canonical_walk
+from canary_audit.models.watched import WatchedModel
 from canary_audit.results import (
     CanaryResult,
     CoinCanary,
@@ -31,6 +33,8 @@ from canary_audit.statistics.pvalues import (
     uniform_ks_p_value,
 )
 
+OnProgress = Callable[[int, int], None]
+
 
 class Measurements(Frozen):
     """All that was measured on the canaries of a ledger."""
@@ -49,16 +53,20 @@ def measure_canaries(
     *,
     settings: AuditConfig,
     seed: int,
+    on_progress: OnProgress | None = None,
 ) -> Measurements:
     """Exposure, extraction and p-values of every canary of `ledger`.
 
     Args:
         secrets: canary id -> secret, from `derive_secrets`.
+        on_progress: told (prefixes the model was asked about, prefixes expected in all).
 
     Raises:
         SpaceError: the model's tokenizer cannot spell a group's secrets in exactly one way each.
         ModelError: the model gave impossible numbers.
     """
+    if on_progress:
+        model = _watched(model, settings.nodes_per_canary * len(ledger.canaries), on_progress)
     audits: list[AuditedGroup] = []
     for place, group in enumerate(ledger.groups):
         rng = np.random.default_rng(derive_seed(seed, "audit", place))
@@ -71,6 +79,11 @@ def measure_canaries(
         null=check_null(canaries),
         epsilon=_coins([coin for audited in audits for coin in audited.coins]),
     )
+
+
+def _watched(model: ScoredModel, expected: int, on_progress: OnProgress) -> ScoredModel:
+    watched = WatchedModel(model.language_model, lambda nodes: on_progress(nodes, max(nodes, expected)))
+    return replace(model, language_model=watched)
 
 
 def exposure_by_level(

@@ -184,6 +184,7 @@ def audit(
             settings=settings.audit,
             recipe=settings.training,
             seed=1 if seed is None else seed,
+            on_progress=lambda done, total: progress("measuring", done, total),
         )
         write_atomic(files[0], result.to_json().encode())
         write_atomic(files[1], render(result, "html").encode())

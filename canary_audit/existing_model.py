@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from canary_audit.audit import measure_canaries
+from canary_audit.audit import OnProgress, measure_canaries
 from canary_audit.canaries import canary_text, derive_secrets, load_ledger
 from canary_audit.config import AuditConfig, DataConfig, TrainingConfig
 from canary_audit.data.sources import read_documents
@@ -36,6 +36,7 @@ def audit_model(
     settings: AuditConfig | None = None,
     recipe: TrainingConfig | None = None,
     seed: int = 1,
+    on_progress: OnProgress | None = None,
 ) -> AuditResult:
     """Measure and judge a model against a ledger.
 
@@ -47,6 +48,7 @@ def audit_model(
         data: planted training data, mixed into the positive control; without it that control cannot be run.
         validation: text the model was not trained on, to see that it has learned its language; without it no PASS.
         recipe: learning rate and clipping of the positive control.
+        on_progress: see `measure_canaries`.
 
     Raises:
         LedgerError: the key and the ledger do not belong together.
@@ -61,7 +63,9 @@ def audit_model(
     with reproducible(recipe.threads, recipe.device):
         subject = load_subject(files, settings, device=recipe.device)
         check_representable(subject.loaded.tokenizer, texts)
-        measured = measure_canaries(subject.scored, ledger, secrets, settings=settings, seed=seed)
+        measured = measure_canaries(
+            subject.scored, ledger, secrets, settings=settings, seed=seed, on_progress=on_progress
+        )
         evidence = Evidence(
             name=origin(files.adapter or files.folder),
             seed=seed,

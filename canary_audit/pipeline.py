@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from canary_audit import __version__
 from canary_audit.audit import Measurements, measure_canaries
 from canary_audit.canaries import canary_text, derive_secrets, draw_ledger, load_key, new_key, save_key
-from canary_audit.config import Config
+from canary_audit.config import AuditConfig, Config
 from canary_audit.data.planting import Occurrence, plant
 from canary_audit.data.sources import open_source, read_documents
 from canary_audit.errors import RunError
@@ -127,8 +127,9 @@ class AuditRun:
                     self._subject().scored,
                     self.ledger,
                     self._secrets,
-                    settings=self.config.audit,
+                    settings=self._audit_settings(),
                     seed=self.config.seed,
+                    on_progress=lambda done, total: self._progress("measuring", done, total),
                 )
             _write_json(path, measured)
             self._directory.record("scores", inputs, [path])
@@ -241,7 +242,7 @@ class AuditRun:
             read_documents(self._data_file(planted.train), self.config.data),
             context_tokens=self.config.model.context_tokens,
             recipe=self.config.training,
-            settings=self.config.audit,
+            settings=self._audit_settings(),
             needed_p=policy.table.positive_control_p,
             seed=self.config.seed,
         )
@@ -250,7 +251,12 @@ class AuditRun:
 
     def _subject(self) -> Subject:
         files = ModelFiles(folder=self._directory.path("model"))
-        return load_subject(files, self.config.audit, device=self.config.training.device)
+        return load_subject(files, self._audit_settings(), device=self.config.training.device)
+
+    def _audit_settings(self) -> AuditConfig:
+        """The configuration's, with the rows of a forward pass as they were chosen in training."""
+        summary = _read_json(self._directory.path("training.json"), TrainingSummary)
+        return self.config.audit.model_copy(update={"batch_rows": summary.batch_rows})
 
     def _data_file(self, name: str) -> Path:
         return self._directory.path("data", name)

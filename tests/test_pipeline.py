@@ -5,9 +5,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import SAMPLE_KEY, finished_run
+from conftest import CONFIGS, SAMPLE_KEY, finished_run
 
 from canary_audit.canaries import load_key
+from canary_audit.config import load_config
 from canary_audit.errors import ConfigError, LedgerError
 from canary_audit.gate import load_policy
 from canary_audit.pipeline import run_audit
@@ -141,3 +142,15 @@ def test_a_secret_in_two_formats_is_audited_side_by_side(tmp_path, smoke):
     assert [group.name for group in result.groups] == ["pin", "code"]
     assert {canary.group for canary in result.canaries} == {"pin", "code"}
     assert result.groups[1].space_size == str(16**6)
+
+
+def test_rows_of_a_pass_are_chosen_once_and_measuring_tells_how_far_it_is(tmp_path):
+    told = []
+    config = load_config(CONFIGS / "smoke.toml")
+    run_audit(config, load_policy(Path(config.policy.path)), tmp_path / "run", progress=lambda *step: told.append(step))
+    summary = json.loads((tmp_path / "run" / "training.json").read_text())
+    result = load_result(tmp_path / "run" / "result.json")
+    assert result.model.batch_rows == summary["batch_rows"] == 512
+    measuring = [(done, total) for what, done, total in told if what == "measuring"]
+    assert len(measuring) > 5
+    assert all(done <= total for done, total in measuring)

@@ -9,6 +9,7 @@ from canary_audit.config import Config
 from canary_audit.group_audit import ScoredModel
 from canary_audit.models.back_end import language_model
 from canary_audit.models.load import save_model
+from canary_audit.models.memory import rows_for_memory
 from canary_audit.results import EpochResult, Frozen, LanguageCheck, Maybe, NotAvailable, TrainingResult
 from canary_audit.training.evaluate import HeldOut, language_check, validation_bits_per_char
 from canary_audit.training.loop import OnStep, train
@@ -25,6 +26,9 @@ class TrainingSummary(Frozen):
 
     training: TrainingResult
     language: LanguageCheck
+    batch_rows: int
+    """Rows of one forward pass, at most, when the model is scored: of the configuration, or chosen from the memory that
+    was free."""
 
 
 def train_model(
@@ -64,6 +68,7 @@ def train_model(
         planned={one.id: one.insertions for one in ledger.canaries},
         deduplicated=config.data.deduplicate,
     )
+    batch_rows = config.audit.batch_rows or rows_for_memory(network, context)
     validation = None if held_out is None else HeldOut.of(held_out, tokenizer, context)
     trained = train(
         network,
@@ -71,7 +76,7 @@ def train_model(
         config=config.training,
         seed=config.seed,
         checkpoint_dir=checkpoint_dir,
-        on_epoch=_epoch_recorder(config, start, validation, ledger, secrets),
+        on_epoch=_epoch_recorder(config, start, validation, ledger, secrets, batch_rows),
         on_step=on_step,
     )
     save_model(network, tokenizer, model_dir)
@@ -88,16 +93,22 @@ def train_model(
             if validation
             else language_check(_NO_HELD_OUT_TEXT, _NO_HELD_OUT_TEXT)
         ),
+        batch_rows=batch_rows,
     )
 
 
 def _epoch_recorder(
-    config: Config, start: Start, validation: HeldOut | None, ledger: Ledger, secrets: Mapping[str, bytes]
+    config: Config,
+    start: Start,
+    validation: HeldOut | None,
+    ledger: Ledger,
+    secrets: Mapping[str, bytes],
+    batch_rows: int,
 ) -> Callable[[int, float], EpochResult]:
     """What is measured after each epoch, on the network as it is then."""
     network = start.network
     scored = ScoredModel(
-        language_model=language_model(network, batch_rows=config.audit.batch_rows),
+        language_model=language_model(network, batch_rows=batch_rows),
         vocabulary=vocabulary_of(start.tokenizer),
         lead=(start_token(start.tokenizer),),
     )

@@ -1,0 +1,20 @@
+"""A watched model answers as the model does, and every prefix is told."""
+
+import numpy as np
+from worlds import digit_walk
+
+from canary_audit.keep import KeepAll
+from canary_audit.models.table import digit_tree
+from canary_audit.models.watched import WatchedModel
+from canary_audit.search import search
+
+
+def test_every_prefix_is_told_and_nothing_changes():
+    model, told = digit_tree(3, np.random.default_rng(1)), []
+    plain, watched = (
+        search(digit_walk(3), one, thresholds_nats=np.array([np.inf]), keep=KeepAll())
+        for one in (model, WatchedModel(model, told.append))
+    )
+    assert told == [1, 11, 111]
+    assert watched.nodes == 111
+    np.testing.assert_array_equal(plain.leaves.costs_nats, watched.leaves.costs_nats)
