@@ -60,7 +60,7 @@ def estimation(
         [[one.low <= rank <= one.high for one, rank in zip(row, trial.ranks, strict=True)] for row in estimates]
     )
     n_references = affordable_references(trial.world.n_digits, nodes)
-    small = trial.ranks <= SMALL_RANK
+    small = trial.ranks <= min(SMALL_RANK, trial.world.size // 100)
     papers = _paper_errors(trial, n_references, repeats, fits, rng)
     return {
         "world": trial.world.name,
@@ -134,7 +134,7 @@ def _paper_errors(
     trial: Trial, n_references: int, repeats: int, fits: int, rng: np.random.Generator
 ) -> dict[str, FloatArray]:
     """Errors in bits on the small ranks of uniform sampling and of the skew-normal fit (sections 4.3 and 4.4)."""
-    small = trial.ranks <= SMALL_RANK
+    small = trial.ranks <= min(SMALL_RANK, trial.world.size // 100)
     ranks, costs = trial.ranks[small], trial.world.costs_nats(trial.numbers[small])
     bits = math.log2(trial.world.size)
     exposures = bits - np.log2(ranks)

@@ -5,12 +5,13 @@ elsewhere in the tree. Sampling by it is as unbiased as sampling by anything pos
 """
 
 import numpy as np
+from scipy.signal import fftconvolve
 
 from canary_audit.models.interface import FloatArray, IntArray
 
 _BIN_NATS = 0.05
 _N_BINS = 1_200
-"""Costs up to 60 nats; dearer ones are counted there."""
+"""A step costs up to 60 nats; dearer ones are counted there."""
 
 
 def step_histogram(costs_nats: FloatArray, weights: FloatArray) -> FloatArray:
@@ -24,20 +25,23 @@ class Forecast:
 
     Args:
         steps: one `step_histogram` a level, shape (n_levels, n_bins), in which every secret weighs the same.
+        most_nats: no slack is larger.
     """
 
-    def __init__(self, steps: FloatArray) -> None:
-        remaining = np.zeros(_N_BINS)
+    def __init__(self, steps: FloatArray, most_nats: float) -> None:
+        n_bins = int(most_nats / _BIN_NATS) + 2
+        remaining = np.zeros(n_bins)
         remaining[0] = 1.0
-        cumulative = [np.ones(_N_BINS)]
+        cumulative = [np.ones(n_bins)]
         for histogram in reversed(steps):
-            remaining = np.convolve(remaining, histogram / histogram.sum())[:_N_BINS]
+            # By Fourier transform; what rounding leaves below zero is nothing.
+            remaining = np.maximum(fftconvolve(remaining, histogram / histogram.sum())[:n_bins], 0.0)
             cumulative.append(np.cumsum(remaining))
         self._within: FloatArray = np.array(cumulative[::-1])
 
     def share(self, depth: int, slack_nats: FloatArray) -> FloatArray:
         """Guess for nodes of `depth` tokens; shape of `slack_nats`, values in [0, 1]."""
         within = self._within[min(depth, len(self._within) - 1)]
-        bins = np.minimum(slack_nats / _BIN_NATS, _N_BINS - 1).astype(np.int64)
+        bins = np.minimum(slack_nats / _BIN_NATS, len(within) - 1).astype(np.int64)
         shares: FloatArray = within[bins]
         return shares

@@ -23,6 +23,8 @@ from canary_audit.tokens.walk import SecretWalk
 
 _PILOT_SIZE = 16
 _PILOT_LANES = 4
+_LEAST_LANE_SIZE = 8
+"""Below, lanes through long secrets end before they have seen any."""
 _SCORED_ALONE = 8
 _MARGIN_NATS = 1e-3
 """Far more than fp32 scores move between batches of different shapes, far less than secrets differ."""
@@ -193,7 +195,12 @@ class _Ranking:
         n_replicates = self._settings.replicates
         lanes = np.repeat(canaries, n_replicates)
         result = self._search(
-            lanes.tolist(), KeepSample(self._lane_size(canaries, pilot), self._rng, Forecast(pilot.steps))
+            lanes.tolist(),
+            KeepSample(
+                self._lane_size(canaries, pilot),
+                self._rng,
+                Forecast(pilot.steps, float(self._costs[canaries].max()) + self._noise),
+            ),
         )
         low, middle, high = (
             1.0 + _others(result.leaves, self._costs[lanes] + shift).reshape(len(canaries), n_replicates)
@@ -205,10 +212,13 @@ class _Ranking:
         }
 
     def _lane_size(self, canaries: list[int], pilot: SearchResult) -> int:
-        """Nodes a lane may keep at each level below the root, so that the budget holds with the pilot's share in it."""
+        """Nodes a lane may keep at each level below the root, so that the budget holds with the pilot's share in it.
+
+        Secrets of very many tokens take more than the budget.
+        """
         left = self._settings.nodes_per_canary - pilot.nodes // len(self._paths)
         n_levels = max(len(self._paths[canary]) for canary in canaries) - 1
-        return max(2, left // (self._settings.replicates * max(n_levels, 1)))
+        return max(_LEAST_LANE_SIZE, left // (self._settings.replicates * max(n_levels, 1)))
 
     def _estimated(self, canary: int, low: FloatArray, middle: FloatArray, high: FloatArray) -> RankEstimate:
         """Mean and interval of the replicates, cut at what is certain: 1 <= rank <= min(|R|, 1/P).

@@ -4,9 +4,13 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import special
 
 from canary_audit.errors import ResultError
+
+_MAX_LOG = 700.0
+"""Numbers beyond its exponential are infinite."""
 
 
 def clopper_pearson(n_hits: int, n_trials: int, confidence: float) -> tuple[float, float]:
@@ -30,8 +34,11 @@ def log_t_interval(replicates: Sequence[float], confidence: float, certain: floa
 
     `certain` is the part of the count that is known beforehand and part of every replicate (the canary itself: 1);
     `low` never falls below it. The interval is mean * exp(+-t * deviation / (mean * sqrt(n))) for n >= 2 replicates, by
-    the delta method; it serves the estimates of stochastic enumeration (Vaisman and Kroese 2015). A nominal 95 % covers
-    about 93 % for lognormal replicates that deviate by 60 % of their mean, 90 % for 100 %.
+    the delta method; it serves the estimates of stochastic enumeration (Vaisman and Kroese 2015).
+
+    Where replicates differ by orders of magnitude, their mean is nearly always far below the count, and its deviation
+    does not show it. So `high` is at least the upper end for the mean of a lognormal distribution, which joins the ends for
+    the mean and for the variance of the logarithms (Zou, Huo and Taleban 2009).
 
     Where no replicate saw anything beyond the certain part, `high` is infinite: the data then give no upper limit.
     Equal replicates above the certain part give an interval of no width.
@@ -50,7 +57,18 @@ def log_t_interval(replicates: Sequence[float], confidence: float, certain: floa
     if counts.max() == certain:
         return mean, certain, math.inf
     log_half_width = quantile * float(counts.std(ddof=1)) / (mean * math.sqrt(len(counts)))
-    return mean, max(certain, mean * math.exp(-log_half_width)), mean * math.exp(log_half_width)
+    low, high = mean * math.exp(-log_half_width), mean * math.exp(log_half_width)
+    return mean, max(certain, low), max(high, _lognormal_high(counts, quantile, confidence))
+
+
+def _lognormal_high(counts: NDArray[np.float64], quantile: float, confidence: float) -> float:
+    """Upper end for the mean of lognormal counts; those below 1 count as 1."""
+    logs = np.log(np.maximum(counts, 1.0))
+    n, variance = len(logs), float(logs.var(ddof=1))
+    most_variance = variance * (n - 1) / float(special.chdtri(n - 1, 1 - _tail(confidence)))
+    above = math.hypot(quantile * math.sqrt(variance / n), (most_variance - variance) / 2)
+    log_high = float(logs.mean()) + variance / 2 + above
+    return math.exp(log_high) if log_high < _MAX_LOG else math.inf
 
 
 def _tail(confidence: float) -> float:

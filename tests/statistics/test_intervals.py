@@ -48,12 +48,22 @@ def test_clopper_pearson_refuses_impossible_counts(hits, trials, confidence):
 
 def test_log_t_interval_by_hand():
     mean, low, high = log_t_interval([10.0, 20.0], 0.95)
-    half_width = 12.706205 * math.sqrt(50) / (15 * math.sqrt(2))  # t with one degree of freedom
+    student = 12.706205  # t with one degree of freedom
+    variance = math.log(2) ** 2 / 2
     assert mean == 15
-    assert (low, high) == (
-        pytest.approx(max(1.0, 15 * math.exp(-half_width))),
-        pytest.approx(15 * math.exp(half_width)),
-    )
+    assert low == pytest.approx(max(1.0, 15 * math.exp(-student * math.sqrt(50) / (15 * math.sqrt(2)))))
+    most_variance = variance / 0.000982069  # 2.5 % quantile of chi-square with one degree of freedom
+    above = math.hypot(student * math.sqrt(variance / 2), (most_variance - variance) / 2)
+    assert math.log(high) == pytest.approx(math.log(200) / 2 + variance / 2 + above, rel=1e-5)
+
+
+def test_replicates_that_differ_by_orders_of_magnitude_leave_room_above():
+    """Eight lognormal replicates of sigma 5: the t interval on their mean misses the true mean nearly always."""
+    rng = np.random.default_rng(1)
+    truth = math.exp(40 + 5**2 / 2)
+    covered = [log_t_interval(rng.lognormal(40, 5, 8).tolist(), 0.95)[2] >= truth for _ in range(400)]
+    assert np.mean(covered) > 0.95
+    assert log_t_interval([1.0, 1.0, 1e30, 1e31], 0.95)[2] > 1e100
 
 
 @given(st.lists(st.floats(1, 1e40), min_size=2, max_size=10), st.floats(0.5, 0.999))
