@@ -26,6 +26,9 @@ CONTRACT = {
 }
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     """A Llama of a few thousand random weights; what benchmarks keep lands beside it."""

@@ -37,8 +37,8 @@ def log_t_interval(replicates: Sequence[float], confidence: float, certain: floa
     the delta method; it serves the estimates of stochastic enumeration (Vaisman and Kroese 2015).
 
     Where replicates differ by orders of magnitude, their mean is nearly always far below the count, and its deviation
-    does not show it. So `high` is at least the upper end for the mean of a lognormal distribution, which joins the ends for
-    the mean and for the variance of the logarithms (Zou, Huo and Taleban 2009).
+    does not show it. So `high` is at least the upper end for the mean of a lognormal distribution, which joins the ends
+    for the mean and for the variance of the logarithms (Zou, Huo and Taleban 2009).
 
     Where no replicate saw anything beyond the certain part, `high` is infinite: the data then give no upper limit.
     Equal replicates above the certain part give an interval of no width.
