@@ -146,7 +146,7 @@ class _Ranking:
         The logarithm of a tree's size grows about linearly with the canary's cost.
         """
         log_sizes = np.interp(self._costs, self._costs[self._piloted], np.log(pilot.tree_size))
-        fits = log_sizes <= math.log(max(self._settings.exact_nodes, 1e-9))
+        fits = np.exp(np.minimum(log_sizes, 700.0)) <= self._settings.exact_nodes
         return [int(canary) for canary in np.argsort(self._costs, kind="stable") if fits[canary]]
 
     def _count_exactly(self, canaries: list[int]) -> dict[int, RankEstimate]:
