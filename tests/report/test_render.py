@@ -112,3 +112,13 @@ def test_the_report_loads_no_torch_and_matplotlib_only_to_draw(tmp_path):
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
     run = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     assert run.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("format", ["html", "markdown"])
+def test_what_was_unusual_about_reading_the_model_is_said(format, make_result):
+    result = make_result()
+    model = result.model.model_copy(update={"notices": ("memory ran out: batches were halved to 64 rows",)})
+    group = result.groups[0].model_copy(update={"notice": "its secrets were tokenized one by one"})
+    page = render(result.model_copy(update={"model": model, "groups": (group,)}), format)
+    assert "halved to 64 rows" in page
+    assert "tokenized one by one" in page
