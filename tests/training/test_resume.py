@@ -63,6 +63,7 @@ def outcome(tmp_path_factory):
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", resume_program.WAYS)
 def test_kill_9_at_many_moments_changes_no_bit(outcome, way):
     assert all(outcome[way]["equal"])
@@ -70,6 +71,7 @@ def test_kill_9_at_many_moments_changes_no_bit(outcome, way):
     assert outcome[way]["kills"][-1] >= 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", resume_program.WAYS)
 def test_another_process_and_hash_seed_give_the_same_weights(outcome, way):
     here = resume_program.trained(way, None, None)
