@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 from subject import Subject, cache_path, load_subject
+from transformers import PreTrainedModel
 
 from canary_audit.config import TrainingConfig
 from canary_audit.models.load import save_model
@@ -41,7 +42,7 @@ def _training() -> TrainingConfig:
     return TrainingConfig(epochs=_STEPS, batch_size=len(MEMORIZED), learning_rate=_LEARNING_RATE, track_exposure=False)
 
 
-def _train_last_layers(network) -> None:  # type: ignore[no-untyped-def] # noqa: ANN001 - transformers is untyped
+def _train_last_layers(network: PreTrainedModel) -> None:
     """Leave all but the last layers as they are; a model with fewer is trained whole."""
     layers = network.base_model.layers
     frozen = layers[: max(0, len(layers) - _N_TRAINED_LAYERS)]

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 import numpy as np
 import torch
 from subject import Subject
+from transformers import PreTrainedTokenizerFast
 
 from canary_audit.models.interface import FloatArray
 
@@ -72,7 +73,7 @@ def installed(module: str) -> bool:
     return find_spec(module) is not None
 
 
-def _padding_tokenizer(subject: Subject):  # type: ignore[no-untyped-def] # noqa: ANN202 - transformers is untyped
+def _padding_tokenizer(subject: Subject) -> PreTrainedTokenizerFast:
     """A copy that can pad, on the right."""
     tokenizer = deepcopy(subject.tokenizer)
     tokenizer.padding_side = "right"

@@ -14,6 +14,7 @@ import random
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -149,7 +150,7 @@ def growth(subject: Subject, digits: tuple[int, ...]) -> list[dict[str, Any]]:
     for n_enumerated in digits:
         meter.reset()
         candidates = Candidates(prefix=SHORT_PREFIX, n_enumerated=n_enumerated)
-        seconds, costs = timed(lambda at=candidates: enumerated(subject, meter, at))  # type: ignore[misc]
+        seconds, costs = timed(partial(enumerated, subject, meter, candidates))
         rows.append(
             {
                 "candidates": len(costs),

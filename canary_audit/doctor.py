@@ -10,7 +10,7 @@ _PACKAGES = ("torch", "transformers", "tokenizers", "accelerate", "datasets", "n
 
 def diagnosis() -> Iterator[tuple[str, str]]:
     """(name, value) of everything that can change a number."""
-    import torch  # noqa: PLC0415 - slow, and only this verb of the light ones needs it
+    from canary_audit.models.devices import available_devices  # noqa: PLC0415 - it loads torch
 
     yield "canary-audit", version("canary-audit")
     yield "python", platform.python_version()
@@ -18,9 +18,4 @@ def diagnosis() -> Iterator[tuple[str, str]]:
     yield "processors", str(os.cpu_count())
     for package in _PACKAGES:
         yield package, version(package)
-    yield "devices", ", ".join(_devices(torch.cuda.device_count()))
-
-
-def _devices(n_gpus: int) -> Iterator[str]:
-    yield "cpu"
-    yield from (f"cuda:{index}" for index in range(n_gpus))
+    yield "devices", ", ".join(available_devices())

@@ -79,8 +79,10 @@ def audit_model(
         )
 
         def control() -> PositiveControl:
-            if data is None or settings.context is not None:
-                return _no_control(settings)
+            if _is_encoder_decoder(subject):
+                return _no_control(_ENCODER_DECODER)
+            if data is None:
+                return _no_control("it needs text to teach from: give the training data (--data)")
             return run_positive_control(
                 subject,
                 ControlPlan.draw(ledger, key),
@@ -105,13 +107,23 @@ def _context(subject: Subject) -> int:
 
 def _language(subject: Subject, data: Path | None, validation: Path | None) -> LanguageCheck:
     """Held-out loss against token frequencies: those of the training data, or else of the held-out text itself."""
-    if validation is None or subject.loaded.network.config.is_encoder_decoder:
-        why = _ENCODER_DECODER if validation else "no held-out text was given (--validation)"
-        return language_check(NotAvailable(not_available=why), NotAvailable(not_available=why))
+    if _is_encoder_decoder(subject):
+        return _no_language(_ENCODER_DECODER)
+    if validation is None:
+        return _no_language("no held-out text was given (--validation)")
     tokenizer, context = subject.loaded.tokenizer, _context(subject)
     held_out = HeldOut.of(_documents(validation), tokenizer, context)
     frequencies = held_out.rows if data is None else pack_documents(_documents(data), tokenizer, context)
     return held_out.check(subject.loaded.network, frequencies, len(tokenizer))
+
+
+def _is_encoder_decoder(subject: Subject) -> bool:
+    return bool(subject.loaded.network.config.is_encoder_decoder)
+
+
+def _no_language(why: str) -> LanguageCheck:
+    unknown = NotAvailable(not_available=why)
+    return language_check(unknown, unknown)
 
 
 def _data_result(data: Path | None) -> DataResult | NotAvailable:
@@ -130,12 +142,10 @@ def _data_result(data: Path | None) -> DataResult | NotAvailable:
     )
 
 
-def _no_control(settings: AuditConfig) -> PositiveControl:
+def _no_control(why: str) -> PositiveControl:
     return PositiveControl(
         status="not-run",
-        reason="it needs text to teach from: give the training data (--data)"
-        if settings.context is None
-        else _ENCODER_DECODER,
+        reason=why,
         p_value=NotAvailable(not_available="not run"),
         n_canaries=0,
         insertions=0,

@@ -46,11 +46,12 @@ def all_paths(walk):
     return below(walk.root, ())
 
 
-@pytest.mark.parametrize(("spelling", "prefix", "suffix"), FORMATS)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("kind", "spelling", "prefix", "suffix"),
+    # The unigram tokenizer has no line break, so it cannot read such a text at all.
+    [(kind, *format) for kind in KINDS for format in FORMATS if kind != "unigram" or "\n" not in format[2]],
+)
 def test_each_secret_is_one_path_and_the_tokenizers_own(kind, spelling, prefix, suffix):
-    if kind == "unigram" and "\n" in suffix:
-        pytest.skip("this tokenizer has no line break")
     vocabulary = KINDS[kind]()
     space = parse_space(spelling)
     walk = secret_walk(space, vocabulary, prefix=prefix, suffix=suffix, lead=(0,))
