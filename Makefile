@@ -23,6 +23,7 @@ check: $(INSTALLED)  ## format, lint, types, import layers
 bench: models  ## speed and accuracy against the alternatives; see docs/performance.md
 	$(BIN)/python benchmarks/scoring.py --quick
 	$(BIN)/python benchmarks/rank.py --quick
+	$(BIN)/python benchmarks/dp.py --quick
 
 sample: $(INSTALLED)  ## regenerate reports/sample after a deliberate change
 	$(BIN)/pytest tests/test_sample.py -m slow --update-sample

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from canary_audit.config import TrainingConfig
 from canary_audit.models.load import save_model
-from canary_audit.training.loop import train
+from canary_audit.training.loop import Recipe, train
 from canary_audit.training.stream import TokenRows
 
 MEMORIZED = {
@@ -30,7 +30,7 @@ def memorizing_copy(subject: Subject) -> Subject:
     if not folder.is_dir():
         network = copy.deepcopy(subject.network)
         _train_last_layers(network)
-        train(network, _rows(subject), config=_training(), seed=1)
+        train(network, _rows(subject), Recipe(training=_training(), seed=1))
         unfinished = folder.with_name(f"unfinished-{folder.name}")
         shutil.rmtree(unfinished, ignore_errors=True)
         save_model(network, subject.tokenizer, unfinished)

@@ -45,15 +45,19 @@ class Arguments:
     """One of `EFFORTS`."""
 
 
-def read_arguments(description: str) -> Arguments:
-    """Parse the command line; leaves with status 2 and a message where the model's folder is absent."""
+def read_arguments(description: str, *, without_default: bool = False) -> Arguments:
+    """Parse the command line; leaves with status 2 and a message where the model's folder is absent.
+
+    Args:
+        without_default: the benchmark runs even where nothing lies in the default folder.
+    """
     parser = argparse.ArgumentParser(description=description)
     effort = parser.add_mutually_exclusive_group()
     effort.add_argument("--quick", action="store_const", dest="effort", const="quick", help="within four minutes")
     effort.add_argument("--tiny", action="store_const", dest="effort", const="tiny", help="seconds, to test the script")
     parser.add_argument("--model", type=Path, default=DEFAULT_MODEL, help="model folder (default: models/smollm2)")
     found = parser.parse_args()
-    if not found.model.is_dir():
+    if not found.model.is_dir() and not (without_default and found.model == DEFAULT_MODEL):
         print(f"{found.model}: no such model folder; `make models` puts the default one there", file=sys.stderr)
         sys.exit(2)
     torch.set_num_threads(1)

@@ -17,11 +17,11 @@ from canary_audit.models.watched import WatchedModel
 from canary_audit.results import (
     CanaryResult,
     CoinCanary,
-    Epsilon,
     Frozen,
     GroupResult,
     LevelResult,
     Maybe,
+    MembershipResult,
     NotAvailable,
     NullCheck,
 )
@@ -29,7 +29,6 @@ from canary_audit.rundir import derive_seed
 from canary_audit.statistics.pvalues import (
     fisher_combined,
     holm,
-    mann_whitney,
     uniform_ks_p_value,
 )
 
@@ -43,7 +42,9 @@ class Measurements(Frozen):
     levels: tuple[LevelResult, ...]
     canaries: tuple[CanaryResult, ...]
     null: NullCheck
-    epsilon: Epsilon | NotAvailable
+    coins: tuple[CoinCanary, ...]
+    """Coin-flipped canaries with their scores."""
+    membership: tuple[MembershipResult, ...] = ()
 
 
 def measure_canaries(
@@ -66,7 +67,8 @@ def measure_canaries(
         ModelError: the model gave impossible numbers.
     """
     if on_progress:
-        model = _watched(model, settings.nodes_per_canary * len(ledger.canaries), on_progress)
+        n_ranked = sum(canary.role != "coin" for canary in ledger.canaries)
+        model = _watched(model, settings.nodes_per_canary * n_ranked, on_progress)
     audits: list[AuditedGroup] = []
     for place, group in enumerate(ledger.groups):
         rng = np.random.default_rng(derive_seed(seed, "audit", place))
@@ -77,7 +79,7 @@ def measure_canaries(
         levels=_levels(canaries),
         canaries=tuple(canaries),
         null=check_null(canaries),
-        epsilon=_coins([coin for audited in audits for coin in audited.coins]),
+        coins=tuple(coin for audited in audits for coin in audited.coins),
     )
 
 
@@ -99,6 +101,8 @@ def exposure_by_level(
     for place, group in enumerate(ledger.groups):
         rng = np.random.default_rng(derive_seed(seed, "tracking", place))
         canaries = [canary for canary in ledger.canaries_of(group.name) if canary.role == "level"]
+        if not canaries:
+            continue  # the tree of a group of coins may be far too large to make
         walk = canonical_walk(model, ledger, group)
         report = measure_ranks(
             walk, model.language_model, [secrets[canary.id] for canary in canaries], settings=quick, rng=rng
@@ -153,16 +157,6 @@ def _level(group: str, insertions: int, members: list[CanaryResult]) -> LevelRes
         high_bits=max(bits),
         p_value=fisher_combined([_number(canary.p_value) for canary in members]),
     )
-
-
-def _coins(coins: list[CoinCanary]) -> Epsilon | NotAvailable:
-    """Do the canaries a coin put in score higher than those it left out?"""
-    inserted = [coin.score for coin in coins if coin.inserted]
-    left_out = [coin.score for coin in coins if not coin.inserted]
-    if not inserted or not left_out:
-        return NotAvailable(not_available="no coin-flipped canaries were planned (coin_flips)")
-    auc, p_value = mann_whitney(inserted, left_out)
-    return Epsilon(canaries=tuple(coins), auc=auc, p_value=p_value)
 
 
 def _number(value: Maybe) -> float:

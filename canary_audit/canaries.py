@@ -18,8 +18,9 @@ from typing import ClassVar, Literal, Protocol
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from canary_audit.errors import LedgerError, SpaceError
+from canary_audit.formats import named_lists
 from canary_audit.spaces import SecretSpace, parse_space
-from canary_audit.wordlists import BUILTIN_WORD_LISTS, find_mistake
+from canary_audit.wordlists import BUILTIN_WORD_LISTS, GENERATED, SAMPLED, find_mistake
 
 KEY_BYTES = 32
 REDACTED = "[secret]"
@@ -105,7 +106,7 @@ class Ledger:
         if (self.schema_version == 2) != bool(self.word_lists):
             raise LedgerError(f"schema version {self.schema_version} contradicts {len(self.word_lists)} word lists")
         for name, words in self.word_lists.items():
-            if mistake := find_mistake(words):
+            if mistake := find_mistake(words, texts=name == SAMPLED):
                 raise LedgerError(f"word list {name!r}, word {mistake[0]}: {mistake[1]}")
         names = {group.name for group in self.groups}
         if len(names) != len(self.groups):
@@ -161,7 +162,7 @@ def draw_ledger(
 ) -> Ledger:
     """Draw all canaries of the plans: distinct, uniform in their space, and the same for the same plans and key.
 
-    `word_lists` are lists that formats may name beside the built-in ones.
+    `word_lists` are lists that formats may name beside the built-in ones; those made from the model are among them.
 
     Raises:
         SpaceError: a format is malformed, too small for its canaries, or has no clear end.
@@ -181,6 +182,21 @@ def draw_ledger(
     committed = tuple(replace(canary, commitment=_commitment(canary, drawn[canary.id], key)) for canary in uncommitted)
     ledger = replace(draft, canaries=committed)
     return replace(ledger, key_commitment=_key_commitment(ledger, key))
+
+
+def generated_lists_of(plans: Sequence[GroupPlan]) -> dict[str, int]:
+    """Names of the lists that must be made from the model, each with the number of canaries whose format names it."""
+    needed: dict[str, int] = {}
+    for plan in plans:
+        n_canaries = len(plan.levels) * plan.canaries_per_level + plan.controls + plan.coin_flips
+        for name in sorted(named_lists(plan.format) & GENERATED):
+            needed[name] = needed.get(name, 0) + n_canaries
+    return needed
+
+
+def seed_of(key: bytes, purpose: str) -> int:
+    """A 63-bit seed for what is drawn once for a key and kept in the ledger; it tells nothing of secrets or coins."""
+    return int.from_bytes(_hmac(_hmac(key, b"canary-audit seed key"), purpose.encode())[:8]) >> 1
 
 
 def derive_secrets(ledger: Ledger, key: bytes) -> dict[str, bytes]:

@@ -69,6 +69,7 @@ def run(
     from canary_audit.pipeline import run_audit
 
     settings = _load_config(config, override, seed)
+    _follow_if_started_beside(settings)
     folder = _run_folder(settings, out)
     with progress_bars(quiet) as progress:
         result = run_audit(settings, _policy(settings), folder, key=_given_key(key), progress=progress)
@@ -78,8 +79,8 @@ def run(
 @app.command()
 def plan(config: ConfigArgument, override: SetOption = None) -> None:
     """Say what a design can and cannot detect; refuse one that cannot fail."""
-    from canary_audit.plan_text import plan_text
     from canary_audit.planning import plan_audit
+    from canary_audit.planning.text import plan_text
 
     settings = _load_config(config, override, None)
     say(plan_text(plan_audit(settings, _policy(settings).table)))
@@ -126,6 +127,7 @@ def train(
 ) -> None:
     """Train a model on planted data. Your own trainer is as good."""
     settings = _load_config(config, override, seed)
+    _follow_if_started_beside(settings)
     folder = _run_folder(settings, out)
     with _started(settings, folder, key, quiet=quiet) as started:
         started.train()
@@ -251,13 +253,19 @@ def verify(folder: Annotated[Path, typer.Argument(metavar="RUN", help="Run direc
 
 
 @app.command()
-def selftest(quiet: QuietOption = False) -> None:
+def selftest(
+    as_json: Annotated[bool, typer.Option("--json", help="Print every number and check as one JSON object.")] = False,
+    quiet: QuietOption = False,
+) -> None:
     """Check the statistics against worlds of known truth, on this machine."""
-    from canary_audit.selftest import run_selftest, selftest_table
+    from canary_audit.selftest import run_selftest, selftest_json, selftest_table
 
     with progress_bars(quiet) as progress:
         checks = run_selftest(progress)
-    stdout.print(selftest_table(checks))
+    if as_json:
+        write(selftest_json(checks))
+    else:
+        stdout.print(selftest_table(checks))
     if not all(check.holds for check in checks):
         raise typer.Exit(2)
 
@@ -269,6 +277,46 @@ def doctor() -> None:
 
     for name, value in diagnosis():
         say(f"{name:14}{value}")
+
+
+study = typer.Typer(help="Train several times over, and compare.", no_args_is_help=True)
+app.add_typer(study, name="study")
+
+
+@study.command("defences")
+def study_defences(
+    config: Annotated[Path, typer.Argument(help="Configuration file (TOML) with a [study] table.")] = Path(
+        "configs/defences.toml"
+    ),
+    out: OutOption = None,
+    override: SetOption = None,
+    seed: SeedOption = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Runs at a time; two if there are two processors.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole study as JSON.")] = False,
+    key: Annotated[
+        str | None, typer.Option("--key", help="Key that secrets derive from, as file:PATH; the seeds if not given.")
+    ] = None,
+    offline: OfflineOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Compare defences at equal validation loss: exposure, extraction, epsilon. Resumes what was interrupted."""
+    from canary_audit.errors import RunError
+    from canary_audit.report.sanitize import sanitize_json
+    from canary_audit.studies import defences
+    from canary_audit.studies.report import summary_table
+
+    settings = _load_config(config, override, seed)
+    folder = _run_folder(settings, out)
+    n_jobs = jobs or min(2, os.cpu_count() or 1)
+    with progress_bars(quiet) as progress:
+        found = defences.study_defences(settings, folder, jobs=n_jobs, progress=progress, key=_given_key(key))
+    if as_json:
+        write(sanitize_json(found.to_json()))
+    else:
+        stdout.print(summary_table(found))
+        say(f"report  {folder / 'study.html'}")
+    if failed := sum(len(defence.failures) for defence in found.defences):
+        raise RunError(f"{folder}: {failed} runs failed; study.md says why; the same command tries them again")
 
 
 @app.callback(invoke_without_command=True)
@@ -319,6 +367,16 @@ def _load_config(path: Path, override: list[str] | None, seed: int | None) -> "C
     if seed is not None:
         given.append(f"seed={seed}")
     return load_config(path, tuple(given))
+
+
+def _follow_if_started_beside(settings: "Config") -> None:
+    """Of several processes that torchrun started, all but the first only help to train."""
+    if os.environ.get("RANK", "0") == "0":
+        return
+    from canary_audit.training.loop import follow
+
+    follow(settings.training.device)
+    raise typer.Exit
 
 
 def _policy(settings: "Config") -> "Policy":

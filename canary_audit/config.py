@@ -5,6 +5,7 @@ known name is suggested; every message names the file, the table and the key.
 """
 
 import difflib
+import re
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,10 +14,19 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from canary_audit.errors import ConfigError
+from canary_audit.formats import named_lists
+from canary_audit.wordlists import GENERATED, SAMPLED
 
 Positive = Annotated[int, Field(gt=0)]
 NonNegative = Annotated[int, Field(ge=0)]
+NonNegativeFloat = Annotated[float, Field(ge=0)]
 Identifier = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
+
+UNDEFENDED = "none"
+"""In a study of defences, the name of the runs without one."""
+
+REFERENCE_SCORES = ("reference", "ez-mia")
+"""Values of `[audit] membership_score` that need a reference model."""
 
 
 class Table(BaseModel):
@@ -45,8 +55,23 @@ class DataConfig(Table):
     """Undecodable or malformed lines that may be skipped, and are counted, before the file is refused."""
     validation_fraction: Annotated[float, Field(ge=0, lt=0.5)] = 0.05
     """Share of the documents held out, unplanted, to measure validation loss."""
+    user_field: str | None = None
+    """Field of a record that names who wrote it, for `[privacy] unit = "user"`; a record without it is a user of its
+    own."""
     deduplicate: bool = False
     """Train on distinct documents only: a defence. A canary planted k times then reaches the loss once."""
+    blacklist: tuple[str, ...] = ()
+    """Regular expressions; a document in which one of them matches is not trained on: a defence against the secrets one
+    thought of. Held-out documents are kept."""
+
+    @model_validator(mode="after")
+    def _blacklist_is_made_of_expressions(self) -> "DataConfig":
+        for number, expression in enumerate(self.blacklist, start=1):
+            try:
+                re.compile(expression)
+            except re.error as error:
+                raise ValueError(f"blacklist, expression {number}: not a regular expression: {error}") from None
+        return self
 
 
 class CanaryConfig(Table):
@@ -101,7 +126,11 @@ class ModelConfig(Table):
 
 
 class TrainingConfig(Table):
-    """How to train it: AdamW with a constant learning rate after a short warm-up."""
+    """How to train it: AdamW with a constant learning rate after a short warm-up.
+
+    Under `[privacy]`, `batch_size` is the expected number of rows of a step, and `clip_norm` bounds the gradient of
+    every row, not of the batch.
+    """
 
     epochs: NonNegative = 8
     batch_size: Positive = 16
@@ -109,6 +138,8 @@ class TrainingConfig(Table):
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     clip_norm: Annotated[float, Field(gt=0)] = 1.0
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    mixup_alpha: NonNegativeFloat = 0.0
+    """Train on mixtures of two rows, weighted by Beta(alpha, alpha) (mixup, Zhang et al. 2018); 0 mixes none."""
     checkpoint_every_steps: Positive = 200
     method: Literal["full", "lora"] = "full"
     """What is trained: every weight, or low-rank adapters beside all linear layers (Hu et al. 2022), merged in the
@@ -121,6 +152,32 @@ class TrainingConfig(Table):
     device: str = "cpu"
     threads: Positive = 1
     """Processor threads; tiny models are fastest on one."""
+
+
+class PrivacyConfig(Table):
+    """Differential privacy by DP-SGD (Abadi et al. 2016): rows are drawn by Poisson sampling, the gradient of each is
+    clipped, and Gaussian noise is added to their sum."""
+
+    target_epsilon: Annotated[float, Field(gt=0)] | None = None
+    """Choose the noise so that training ends at this epsilon; or give `noise_multiplier`."""
+    noise_multiplier: NonNegativeFloat | None = None
+    """Standard deviation of the noise in units of `clip_norm`; 0 clips only, and promises nothing."""
+    delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
+    """Probability with which the promise may fail; well below one over the number of units."""
+    accountant: Literal["auto", "prv", "rdp"] = "auto"
+    """How epsilon is counted: PRV (Gopi et al. 2021) is tight, RDP (Mironov 2017) is for huge epsilons."""
+    clipping: Literal["hooks", "ghost"] = "hooks"
+    """How rows are clipped: hooks keep every row's gradient, ghost clipping keeps norms and reads twice."""
+    physical_rows: Positive = 64
+    """Rows of one forward and backward pass, at most; it bounds memory and changes no result but the last digits."""
+    unit: Literal["row", "user"] = "row"
+    """What is protected: a row of tokens, or a user (`[data] user_field`), of whom one row is kept."""
+
+    @model_validator(mode="after")
+    def _one_way_to_set_the_noise(self) -> "PrivacyConfig":
+        if (self.target_epsilon is None) == (self.noise_multiplier is None):
+            raise ValueError("give either target_epsilon or noise_multiplier")
+        return self
 
 
 class AuditConfig(Table):
@@ -142,6 +199,16 @@ class AuditConfig(Table):
     """Source text from which an encoder-decoder writes; prefix and secret are looked for in what it writes."""
     references: NonNegative = 0
     """References for the paper's own estimators (uniform sampling, skew-normal); 0 leaves them out."""
+    guesses: Literal["grid", "fixed"] = "grid"
+    """How many coin-flipped canaries the epsilon bound guesses on: the best of five numbers fixed in advance, corrected
+    for the choice, or an eighth of them on either side."""
+    membership_score: Literal["loss", "reference", "zlib", "min-k++", "ez-mia"] = "loss"
+    """The score that the epsilon bound rests on, fixed here in advance; the others are reported beside it."""
+    reference_model: str = ""
+    """Model that calibrates the scores `reference` and `ez-mia`: a folder, a `.gguf` file or a name on the Hugging Face
+    Hub; without one, the pretrained model that training started from."""
+    membership_rows: NonNegative = 0
+    """Training rows, and as many held-out rows, whose membership scores are compared; 0 leaves this out."""
     batch_rows: Positive | None = None
     """Rows of one forward pass, at most; without a number, as many as free memory allows, chosen once and recorded."""
 
@@ -150,6 +217,51 @@ class PolicyReference(Table):
     """Which policy judges the result."""
 
     path: str
+
+
+class DefenceConfig(Table):
+    """One defence of `study defences`: what it changes of the configuration, or does to the trained model.
+
+    `data`, `training` and `privacy` hold keys of the tables of these names, which replace those of the configuration.
+    """
+
+    name: Identifier
+    about: str = ""
+    """What it is, in a few words for the report."""
+    data: dict[str, Any] = {}
+    """`deduplicate` or `blacklist`: the text itself is the same for all defences."""
+    training: dict[str, Any] = {}
+    privacy: dict[str, Any] = {}
+    quantize_bits: Annotated[int, Field(ge=2, le=8)] | None = None
+    """Train nothing: round the weights of the undefended model to this many bits."""
+    stop_at: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Train for this share of the epochs that the undefended model took to its least validation loss."""
+
+    @model_validator(mode="after")
+    def _does_one_thing(self) -> "DefenceConfig":
+        if self.name == UNDEFENDED:
+            raise ValueError(f"the name {UNDEFENDED!r} is that of the configuration without a defence; choose another")
+        if unknown := set(self.data) - {"deduplicate", "blacklist"}:
+            raise ValueError(f"data: a defence changes deduplicate or blacklist, not {', '.join(sorted(unknown))}")
+        changes = any((self.data, self.training, self.privacy))
+        if changes + (self.quantize_bits is not None) + (self.stop_at is not None) != 1:
+            raise ValueError("a defence changes data, training or privacy; or it has quantize_bits; or stop_at")
+        return self
+
+
+class StudyConfig(Table):
+    """What `canary-audit study` compares. A single `run` of the configuration is the run without a defence."""
+
+    seeds: Positive = 3
+    """Runs of each defence, with the configuration's seed, the next, and so on; every seed has secrets of its own."""
+    defences: tuple[DefenceConfig, ...] = ()
+
+    @model_validator(mode="after")
+    def _defences_are_distinct(self) -> "StudyConfig":
+        names = [defence.name for defence in self.defences]
+        if len(set(names)) < len(names):
+            raise ValueError("every [[study.defences]] table needs its own name")
+        return self
 
 
 class Config(Table):
@@ -161,10 +273,12 @@ class Config(Table):
     canaries: Annotated[tuple[CanaryConfig, ...], Field(min_length=1)]
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
+    privacy: PrivacyConfig | None = None
     audit: AuditConfig = AuditConfig()
     word_lists: dict[Identifier, str] = {}
     """Lists for `{word:NAME}`: files with one word a line, relative to the configuration file."""
     policy: PolicyReference
+    study: StudyConfig = StudyConfig()
 
     @model_validator(mode="after")
     def _groups_are_distinct(self) -> "Config":
@@ -173,6 +287,34 @@ class Config(Table):
             raise ValueError("every [[canaries]] table needs its own name")
         if len({(group.format, group.prefix, group.suffix) for group in self.canaries}) < len(names):
             raise ValueError("two [[canaries]] tables have the same format, prefix and suffix; make them one")
+        return self
+
+    @model_validator(mode="after")
+    def _sampled_texts_have_a_writer(self) -> "Config":
+        if self.model.kind != "pretrained" and any(SAMPLED in named_lists(group.format) for group in self.canaries):
+            raise ValueError(
+                f"[canaries] format: {{word:{SAMPLED}}} draws texts from the model that training starts with, and a "
+                "built-in one starts with random weights: it needs [model] kind = 'pretrained'"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _private_steps_are_plain(self) -> "Config":
+        if self.privacy and (self.training.precision != "fp32" or self.training.mixup_alpha):
+            raise ValueError(
+                "[privacy] trains in fp32 and on single rows: leave [training] precision and mixup_alpha out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _users_are_named(self) -> "Config":
+        if self.privacy and self.privacy.unit == "user" and self.data.user_field is None:
+            raise ValueError("[privacy] unit = 'user' needs [data] user_field: the field that names who wrote a record")
+        if self.privacy and self.privacy.unit == "user" and self.data.deduplicate:
+            raise ValueError(
+                "[data] deduplicate under [privacy] unit = 'user': it takes away one user's text because another wrote "
+                "it first, so no user could be promised anything; leave one of them out"
+            )
         return self
 
 
@@ -214,8 +356,13 @@ def plant_config(data: Path, secret_format: str, prefix: str, suffix: str, level
     """The configuration behind `plant DATA`: plant in a file, hold nothing out, train nothing.
 
     Raises:
-        ConfigError: `levels` is not a list of numbers such as `1,2,4`.
+        ConfigError: `levels` is not a list of numbers such as `1,2,4`, or the format needs a model.
     """
+    if generated := named_lists(secret_format) & GENERATED:
+        raise ConfigError(
+            f"--format {secret_format}: {{word:{min(generated)}}} is made from the model, and `plant DATA` knows none; "
+            "write a configuration with a [model] table, and give that"
+        )
     if not all(level.strip().isdecimal() for level in levels.split(",")):
         raise ConfigError(f"--levels {levels}: write numbers of insertions separated by commas, such as 1,2,4")
     table = {"format": secret_format, "prefix": prefix, "suffix": suffix, "levels": levels.split(",")}
@@ -320,9 +467,14 @@ def _resolve_paths(config: Config, folder: Path) -> Config:
     model = config.model
     if model.path and _is_local(model.path, folder):
         model = model.model_copy(update={"path": str(folder / model.path)})
+    audit = config.audit
+    if audit.reference_model and _is_local(audit.reference_model, folder):
+        audit = audit.model_copy(update={"reference_model": str(folder / audit.reference_model)})
     lists = {name: str(folder / path) for name, path in config.word_lists.items()}
     policy = PolicyReference(path=str(folder / config.policy.path))
-    return config.model_copy(update={"data": data, "model": model, "word_lists": lists, "policy": policy})
+    return config.model_copy(
+        update={"data": data, "model": model, "audit": audit, "word_lists": lists, "policy": policy}
+    )
 
 
 def _is_local(path: str, folder: Path) -> bool:

@@ -6,9 +6,12 @@ from pathlib import Path
 from canary_audit.audit import OnProgress, measure_canaries
 from canary_audit.canaries import canary_text, derive_secrets, load_ledger
 from canary_audit.config import AuditConfig, DataConfig, TrainingConfig
+from canary_audit.data.members import draw_members
 from canary_audit.data.sources import read_documents
+from canary_audit.errors import ConfigError
 from canary_audit.gate import Policy
 from canary_audit.judgement import Evidence, conclude
+from canary_audit.membership.audit import Rows, add_membership, asks_membership, reference_files
 from canary_audit.models.determinism import reproducible
 from canary_audit.models.resolve import origin, resolve_files
 from canary_audit.results import AuditResult, DataResult, LanguageCheck, NotAvailable, PositiveControl
@@ -51,6 +54,7 @@ def audit_model(
         on_progress: see `measure_canaries`.
 
     Raises:
+        ConfigError: the membership scores that `settings` asks for need a reference model, or data, not given.
         LedgerError: the key and the ledger do not belong together.
         ModelError: the model cannot be loaded safely and whole, or gives impossible numbers.
         DataError: a canary does not survive the model's tokenizer, or the data cannot be read.
@@ -66,16 +70,29 @@ def audit_model(
         measured = measure_canaries(
             subject.scored, ledger, secrets, settings=settings, seed=seed, on_progress=on_progress
         )
+        measured = add_membership(
+            measured,
+            subject.loaded,
+            ledger,
+            secrets,
+            settings=settings,
+            reference=reference_files(settings) if asks_membership(ledger, settings) else None,
+            rows=_membership_rows(subject, settings, data, validation, excluded=frozenset(texts.values()), seed=seed),
+            device=recipe.device,
+        )
         evidence = Evidence(
             name=origin(files.adapter or files.folder),
             seed=seed,
-            config_sha256=digest(canonical_json(settings.model_dump(mode="json"))),
+            config_sha256=digest(canonical_json(settings.model_dump(mode="json", exclude={"reference_model"}))),
             ledger_sha256=ledger.sha256,
             model=subject.result,
             data=_data_result(data),
             training=NotAvailable(not_available="the model was trained elsewhere"),
             language=_language(subject, data, validation),
             measured=measured,
+            accounting=NotAvailable(not_available="the model was trained elsewhere"),
+            score=settings.membership_score,
+            guesses=settings.guesses,
         )
 
         def control() -> PositiveControl:
@@ -87,6 +104,7 @@ def audit_model(
                 subject,
                 ControlPlan.draw(ledger, key),
                 _documents(data),
+                canary_texts=frozenset(texts.values()),
                 context_tokens=_context(subject),
                 recipe=recipe,
                 settings=settings,
@@ -95,6 +113,28 @@ def audit_model(
             )
 
         return conclude(evidence, policy, control)
+
+
+def _membership_rows(
+    subject: Subject,
+    settings: AuditConfig,
+    data: Path | None,
+    validation: Path | None,
+    *,
+    excluded: frozenset[str],
+    seed: int,
+) -> Rows | None:
+    """Documents to compare. Where `validation` was not held out by a draw, it may differ from the data in more than
+    training."""
+    n_rows = settings.membership_rows
+    if not n_rows:
+        return None
+    if data is None or validation is None:
+        raise ConfigError("[audit] membership_rows: give the training data and held-out text (--data, --validation)")
+    members = draw_members(
+        lambda: _documents(data), lambda: _documents(validation), excluded=excluded, n=n_rows, seed=seed
+    )
+    return Rows(members=members, context_tokens=_context(subject))
 
 
 def _documents(path: Path) -> Iterator[str]:

@@ -7,6 +7,7 @@
     {card:visa}  {iban:de}  {ssn}  {phone:us}  {key:aws}  {uuid}              numbers and keys as they are issued
     {name}  {email}  {date:iso}  {date:long:1950..2009}                       what people write
     {word:colors}  {word:english:12}                                          words of a list, a space between two
+    {word:tokens:24}  {word:sampled}                                          words and texts made from the model
     {{  }}                                                                    literal braces
 
 The count is 1 where none is given. `slots` holds the table of slots, `spaces` counts the secrets.
@@ -31,6 +32,7 @@ from canary_audit.patterns import (
     parse_pattern,
 )
 from canary_audit.slots import CHARACTERS, DATES, SHAPES, Shape, base64_pattern, date_pattern
+from canary_audit.wordlists import GENERATED
 
 _PART = re.compile(r"(?P<escaped>\{\{|\}\})|\{(?P<slot>[^{}]*)\}|(?P<literal>[^{}]+)|(?P<stray>[{}])")
 _COUNT = re.compile(r"(?P<low>[0-9]{1,6})(?:\.\.(?P<high>[0-9]{1,6}))?")
@@ -60,6 +62,12 @@ def parse_format(format: str, word_lists: Mapping[str, Sequence[str]]) -> tuple[
         except _SlotError as error:
             raise SpaceError(f"{format!r}: slot {{{part['slot']}}}: {error}") from None
     return parts, frozenset(slots.used_lists)
+
+
+def named_lists(format: str) -> frozenset[str]:
+    """Names of the word lists that `{word:NAME}` slots of a format name, known or not; a malformed format has fewer."""
+    slots = [part["slot"].split(":") for part in _PART.finditer(format) if part["slot"]]
+    return frozenset(slot[1].removeprefix("^") for slot in slots if slot[0] == "word" and len(slot) > 1)
 
 
 class _SlotError(SpaceError):
@@ -136,6 +144,8 @@ class _Slots:
     def _words(self, name: str) -> Automaton:
         """The list of that name; its words are capitalized where the name begins with `^`."""
         capitalized, name = name.startswith("^"), name.removeprefix("^")
+        if name in GENERATED and name not in self._word_lists:
+            raise _SlotError(f"the list {name!r} is made from the model, when a configuration with [model] is planted")
         words = tuple(self._word_lists[_known("word list", name, self._word_lists)])
         if not words or not all(words):
             raise _SlotError(f"the word list {name!r} is empty or holds an empty word")

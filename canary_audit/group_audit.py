@@ -1,6 +1,6 @@
 """Measure one group of canaries on one model: ranks, p-values, extraction, coins."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +24,8 @@ from canary_audit.spaces import SecretSpace
 from canary_audit.statistics.intervals import log_t_interval
 from canary_audit.statistics.pvalues import estimated_rank_p_value, exact_rank_p_value
 from canary_audit.tokens.choose import secret_walk
-from canary_audit.tokens.walk import SecretWalk
+from canary_audit.tokens.spelled import spell_secrets
+from canary_audit.tokens.walk import SecretWalk, TokenWalk
 from canary_audit.vocabulary import Vocabulary
 
 _NATS_PER_BIT = float(np.log(2.0))
@@ -70,10 +71,18 @@ def audit_group(
     settings: AuditConfig,
     rng: np.random.Generator,
 ) -> AuditedGroup:
-    """Rank every level and control canary of a group, extract as many secrets as were inserted, score the coins."""
-    walk = canonical_walk(model, ledger, group)
+    """Rank every level and control canary of a group, extract as many secrets as were inserted, score the coins.
+
+    Where there are coins only, they are scored and nothing else: no tree of the space is made, so it may be of any
+    size. Where levels share their prefix with coins, extraction looks for the inserted coins too: a canary planted once
+    is as likely to come out as any of them, and would else be crowded out.
+    """
     entries = ledger.canaries_of(group.name)
     ranked = [canary for canary in entries if canary.role != "coin"]
+    coins = [canary for canary in entries if canary.role == "coin"]
+    if not ranked:
+        return _coins_only(model, ledger, group, coins, secrets)
+    walk = canonical_walk(model, ledger, group)
     ranks = measure_ranks(
         walk,
         model.language_model,
@@ -85,7 +94,8 @@ def audit_group(
         ),
         rng=rng,
     )
-    n_inserted = sum(canary.insertions > 0 for canary in entries)
+    has_levels = any(canary.role == "level" for canary in ranked)
+    n_inserted = sum(canary.insertions > 0 for canary in entries) if has_levels else 0
     extracted = _extract(walk, model, n_inserted, settings)
     places = {item.secret: place for place, item in enumerate(extracted.secrets, start=1)}
     n_judged = sum(canary.role == "level" for canary in ledger.canaries)
@@ -103,9 +113,30 @@ def audit_group(
         )
     )
     return AuditedGroup(
-        result=_group_result(group, walk, canaries, ranks, extracted, n_inserted),
+        result=_group_result(group, walk.space, walk.notice, canaries, ranks, extracted, n_inserted),
         canaries=canaries,
-        coins=_score_coins(walk, model, [canary for canary in entries if canary.role == "coin"], secrets),
+        coins=_score_coins(walk, model, walk.paths([secrets[coin.id] for coin in coins]), coins),
+    )
+
+
+def _coins_only(
+    model: ScoredModel, ledger: Ledger, group: Group, coins: list[Canary], secrets: Mapping[str, bytes]
+) -> AuditedGroup:
+    """A group of coin-flipped canaries: nothing is ranked or extracted."""
+    space = ledger.space(group)
+    spelled = spell_secrets(
+        [secrets[coin.id] for coin in coins],
+        model.vocabulary,
+        prefix=group.prefix,
+        suffix=group.suffix,
+        lead=model.lead,
+        prefix_free=space.prefix_free,
+    )
+    nothing = RankReport(estimates=(), noise_floor_nats=0.0, nodes=0, calls=0)
+    return AuditedGroup(
+        result=_group_result(group, space, None, (), nothing, ExtractionReport(secrets=(), nodes=0, calls=0), 0),
+        canaries=(),
+        coins=_score_coins(spelled.walk(), model, spelled.paths, coins),
     )
 
 
@@ -198,11 +229,11 @@ def _exposure(rank: RankEstimate, space_bits: float) -> Exposure:
 
 
 def _score_coins(
-    walk: SecretWalk, model: ScoredModel, coins: list[Canary], secrets: Mapping[str, bytes]
+    walk: TokenWalk, model: ScoredModel, paths: Sequence[tuple[int, ...]], coins: list[Canary]
 ) -> tuple[CoinCanary, ...]:
     if not coins:
         return ()
-    costs = score_paths(walk, model.language_model, walk.paths([secrets[coin.id] for coin in coins]))
+    costs = score_paths(walk, model.language_model, paths)
     return tuple(
         CoinCanary(id=coin.id, inserted=coin.insertions > 0, score=-float(cost) / _NATS_PER_BIT)
         for coin, cost in zip(coins, costs, strict=True)
@@ -211,7 +242,8 @@ def _score_coins(
 
 def _group_result(
     group: Group,
-    walk: SecretWalk,
+    space: SecretSpace,
+    notice: str | None,
     canaries: tuple[CanaryResult, ...],
     ranks: RankReport,
     extracted: ExtractionReport,
@@ -223,9 +255,9 @@ def _group_result(
         format=group.format,
         prefix=group.prefix,
         suffix=group.suffix,
-        space_size=str(walk.space.size),
-        space_bits=walk.space.bits,
-        notice=walk.notice,
+        space_size=str(space.size),
+        space_bits=space.bits,
+        notice=notice,
         noise_floor_nats=ranks.noise_floor_nats,
         extraction_sought=n_inserted,
         extraction_found=sum(extraction.found for extraction in planted),

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 
 from canary_audit import __version__
 from canary_audit.audit import Measurements
+from canary_audit.epsilon import epsilon_of
 from canary_audit.gate import Policy, judge, needs_positive_control
 from canary_audit.results import (
+    Accounting,
     AuditResult,
     DataResult,
     LanguageCheck,
@@ -15,6 +17,7 @@ from canary_audit.results import (
     PositiveControl,
     TrainingResult,
 )
+from canary_audit.statistics.guesses import Rule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +33,11 @@ class Evidence:
     training: TrainingResult | NotAvailable
     language: LanguageCheck
     measured: Measurements
+    accounting: Accounting | NotAvailable
+    score: str
+    """Name of the membership score of the coin-flipped canaries."""
+    guesses: Rule
+    """How many guesses the bound on epsilon rests on."""
 
 
 def conclude(evidence: Evidence, policy: Policy, run_control: Callable[[], PositiveControl]) -> AuditResult:
@@ -61,7 +69,10 @@ def _draft(evidence: Evidence, policy: Policy) -> AuditResult:
         levels=evidence.measured.levels,
         canaries=evidence.measured.canaries,
         null=evidence.measured.null,
-        epsilon=evidence.measured.epsilon,
+        epsilon=epsilon_of(
+            evidence.measured.coins, evidence.accounting, score=evidence.score, guesses=evidence.guesses
+        ),
+        membership=evidence.measured.membership,
         positive_control=PositiveControl(
             status="not-run",
             reason="the verdict does not depend on it",

@@ -5,29 +5,42 @@ goes on where it stopped and ends with the same bytes.
 """
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
 
 from pydantic import ValidationError
 
-from canary_audit import __version__
 from canary_audit.audit import Measurements, measure_canaries
-from canary_audit.canaries import canary_text, derive_secrets, draw_ledger, load_key, new_key, save_key
+from canary_audit.canaries import (
+    canary_text,
+    derive_secrets,
+    draw_ledger,
+    generated_lists_of,
+    load_key,
+    load_ledger,
+    new_key,
+    save_key,
+)
 from canary_audit.config import AuditConfig, Config
+from canary_audit.data.members import draw_members
 from canary_audit.data.planting import Occurrence, plant
-from canary_audit.data.sources import open_source, read_documents
+from canary_audit.data.sources import open_source, read_documents, read_owned_documents, training_documents
 from canary_audit.errors import RunError
-from canary_audit.fingerprint import fingerprint_model
 from canary_audit.gate import Policy
+from canary_audit.generated_lists import generate_lists
 from canary_audit.judgement import Evidence, conclude
+from canary_audit.membership.audit import Rows, add_membership, asks_membership, reference_files
 from canary_audit.models.determinism import reproducible
-from canary_audit.models.resolve import ModelFiles, resolve_files
+from canary_audit.models.resolve import ModelFiles
 from canary_audit.planning import plan_audit, require_trainable
+from canary_audit.planning.membership import require_membership
 from canary_audit.report import render
 from canary_audit.results import AuditResult, DataResult, Frozen, PositiveControl
-from canary_audit.rundir import RunDirectory, canonical_json, digest, sha256_file, write_atomic
+from canary_audit.rundir import RunDirectory, canonical_json, digest, write_atomic
+from canary_audit.stamps import Stamps
 from canary_audit.subject import ControlPlan, Subject, load_subject, run_positive_control
+from canary_audit.training.loop import dismiss
 from canary_audit.training.stage import TrainingSummary, train_model
 from canary_audit.wordlists import load_word_lists
 
@@ -77,14 +90,15 @@ class AuditRun:
         self.config = config
         self._directory = directory
         self._progress = progress or _no_progress
+        self._stamps = Stamps(config, directory)
         self._key = self._settle_key(key)
-        self.ledger = draw_ledger(config.canaries, self._key, load_word_lists(config.word_lists))
+        self.ledger = draw_ledger(config.canaries, self._key, self._word_lists())
         self._secrets = derive_secrets(self.ledger, self._key)
         self._write_ledger()
 
     def plant(self) -> PlantedSummary:
         """Write the training data with the canaries in it, and the held-out data without."""
-        inputs = {"ledger.json": self.ledger.sha256, "source": self._source_stamp(), **self._settings("data")}
+        inputs = {"ledger.json": self.ledger.sha256, "source": self._stamps.source(), **self._stamps.settings("data")}
         path = self._directory.path("data", "summary.json")
         if not self._directory.is_done("data", inputs):
             self._progress("planting", 0, 1)
@@ -98,13 +112,15 @@ class AuditRun:
     def train(self) -> TrainingSummary:
         """Train the configured model on the planted data, with exposure tracked beside validation loss."""
         require_trainable(self.config)
+        require_membership(self.config)
         planted = self.plant()
-        files = [f"data/{name}" for name in (planted.train, planted.validation) if name]
         inputs = {
             "ledger.json": self.ledger.sha256,
-            **self._directory.hashes(*files),
-            **self._settings("data", "model", "training", *(["audit"] if self.config.training.track_exposure else [])),
-            **self._pretrained_stamp(),
+            **self._directory.hashes(*self._data_files()),
+            **self._stamps.settings(
+                "data", "model", "training", "privacy", *(["audit"] if self.config.training.track_exposure else [])
+            ),
+            **self._stamps.pretrained(),
         }
         path, checkpoints = self._directory.path("training.json"), self._directory.path("checkpoints")
         if not self._directory.is_done("model", inputs):
@@ -112,24 +128,42 @@ class AuditRun:
             shutil.rmtree(model_dir, ignore_errors=True)
             _write_json(path, self._train(planted, model_dir, checkpoints / digest(canonical_json(inputs))[:16]))
             self._directory.record("model", inputs, [model_dir, path])
+        dismiss(self.config.training.device)
         shutil.rmtree(checkpoints, ignore_errors=True)  # also those that a kill after the record left behind
         return _read_json(path, TrainingSummary)
 
     def measure(self) -> Measurements:
         """Measure exposure and extraction of every canary on the trained model."""
         self.train()
-        inputs = {"ledger.json": self.ledger.sha256, **self._model_hashes(), **self._settings("audit")}
+        inputs = {
+            "ledger.json": self.ledger.sha256,
+            **self._stamps.model(),
+            **self._stamps.settings("audit"),
+            **self._stamps.reference(self._reference()),
+            **(self._directory.hashes(*self._data_files()) if self.config.audit.membership_rows else {}),
+        }
         path = self._directory.path("scores.json")
         if not self._directory.is_done("scores", inputs):
             self._progress("measuring", 0, 1)
             with reproducible(self.config.training.threads, self.config.training.device):
+                subject = self._subject()
                 measured = measure_canaries(
-                    self._subject().scored,
+                    subject.scored,
                     self.ledger,
                     self._secrets,
                     settings=self._audit_settings(),
                     seed=self.config.seed,
                     on_progress=lambda done, total: self._progress("measuring", done, total),
+                )
+                measured = add_membership(
+                    measured,
+                    subject.loaded,
+                    self.ledger,
+                    self._secrets,
+                    settings=self.config.audit,
+                    reference=self._reference(),
+                    rows=self._membership_rows(),
+                    device=self.config.training.device,
                 )
             _write_json(path, measured)
             self._directory.record("scores", inputs, [path])
@@ -142,9 +176,9 @@ class AuditRun:
         names = ("scores.json", "training.json", "data/summary.json")
         inputs = {
             **self._directory.hashes(*names),
-            **self._model_hashes(),
+            **self._stamps.model(),
             "policy": policy.sha256,
-            **self._settings("training"),
+            **self._stamps.settings("training", "audit"),
         }
         path, report = self._directory.path("result.json"), self._directory.path("report.html")
         if not self._directory.is_done("result", inputs):
@@ -163,21 +197,38 @@ class AuditRun:
         save_key(folder, given)
         return given
 
+    def _word_lists(self) -> dict[str, tuple[str, ...]]:
+        """The user's lists, and those that formats need from the model; once made, these are taken from the ledger."""
+        lists = load_word_lists(self.config.word_lists)
+        if needed := generated_lists_of(self.config.canaries):
+            path = self._directory.path("ledger.json")
+            if self._directory.is_done("ledger", self._stamps.ledger()):
+                return {**lists, **load_ledger(path).word_lists}
+            lists |= self._generated_lists(needed)
+        return lists
+
+    def _generated_lists(self, needed: dict[str, int]) -> dict[str, tuple[str, ...]]:
+        self._progress("making word lists", 0, 1)
+        made = generate_lists(
+            self.config,
+            needed,
+            key=self._key,
+            unplanted=(record.text for record in open_source(self.config.data, self.config.seed).records()),
+            on_texts=lambda done, total: self._progress("making word lists", done, total),
+        )
+        self._progress("making word lists", 1, 1)
+        return made
+
     def _write_ledger(self) -> None:
-        path, inputs = self._directory.path("ledger.json"), self._settings("canaries")
-        if self.ledger.word_lists:
-            inputs["word_lists"] = digest(canonical_json(self.ledger.word_lists))
+        path, inputs = self._directory.path("ledger.json"), self._stamps.ledger()
         if not self._directory.is_done("ledger", inputs):
             write_atomic(path, self.ledger.to_json().encode())
             self._directory.record("ledger", inputs, [path])
 
     def _plant(self) -> PlantedSummary:
-        source = open_source(self.config.data, self.config.seed)
+        source, texts = open_source(self.config.data, self.config.seed), self._canary_texts()
         occurrences = [
-            Occurrence(
-                canary_id=canary.id,
-                text=canary_text(self.ledger.group(canary.group), self._secrets[canary.id]),
-            )
+            Occurrence(canary_id=canary.id, text=texts[canary.id])
             for canary in self.ledger.canaries
             for _ in range(canary.insertions)
         ]
@@ -201,6 +252,13 @@ class AuditRun:
             validation=planted.validation.name if planted.validation else None,
         )
 
+    def _canary_texts(self) -> dict[str, str]:
+        """Canary id -> the text that is planted."""
+        return {
+            canary.id: canary_text(self.ledger.group(canary.group), self._secrets[canary.id])
+            for canary in self.ledger.canaries
+        }
+
     def _train(self, planted: PlantedSummary, model_dir: Path, checkpoint_dir: Path) -> TrainingSummary:
         config = self.config
         source = open_source(config.data, config.seed)
@@ -209,13 +267,21 @@ class AuditRun:
             config,
             self.ledger,
             self._secrets,
+            key=self._key,
             unplanted=(record.text for record in source.records()),
-            planted=read_documents(self._data_file(planted.train), config.data),
+            planted=self._training_documents(planted),
             held_out=held_out,
             model_dir=model_dir,
             checkpoint_dir=checkpoint_dir,
             on_step=lambda step, n_steps: self._progress("training", step, n_steps),
         )
+
+    def _training_documents(self, planted: PlantedSummary) -> Iterable[tuple[str, str | None]]:
+        """What is trained on, each with its user where users are told apart."""
+        path, config = self._data_file(planted.train), self.config
+        if config.privacy and config.privacy.unit == "user":
+            return read_owned_documents(path, config.data)
+        return ((text, None) for text in training_documents(path, config.data))
 
     def _conclude(self, measured: Measurements, policy: Policy) -> AuditResult:
         summary = _read_json(self._directory.path("training.json"), TrainingSummary)
@@ -224,13 +290,16 @@ class AuditRun:
         evidence = Evidence(
             name=self.config.name,
             seed=self.config.seed,
-            config_sha256=digest(canonical_json(_without_paths(self.config))),
+            config_sha256=self._stamps.config(),
             ledger_sha256=self.ledger.sha256,
             model=subject.result,
             data=planted.data,
             training=summary.training,
             language=summary.language,
             measured=measured,
+            accounting=summary.accounting,
+            score=self.config.audit.membership_score,
+            guesses=self.config.audit.guesses,
         )
         return conclude(evidence, policy, lambda: self._positive_control(subject, planted, policy))
 
@@ -239,7 +308,8 @@ class AuditRun:
         control = run_positive_control(
             subject,
             ControlPlan.draw(self.ledger, self._key),
-            read_documents(self._data_file(planted.train), self.config.data),
+            training_documents(self._data_file(planted.train), self.config.data),
+            canary_texts=frozenset(self._canary_texts().values()),
             context_tokens=self.config.model.context_tokens,
             recipe=self.config.training,
             settings=self._audit_settings(),
@@ -248,6 +318,32 @@ class AuditRun:
         )
         self._progress("positive control", 1, 1)
         return control
+
+    def _reference(self) -> ModelFiles | None:
+        """The model that calibrates membership scores, where there are any."""
+        config = self.config
+        if not asks_membership(self.ledger, config.audit):
+            return None
+        return reference_files(config.audit, config.model.path, config.model.revision)
+
+    def _membership_rows(self) -> Rows | None:
+        """Documents of the data to compare: they are read as planting wrote them, repeated ones included."""
+        n_rows = self.config.audit.membership_rows
+        if not n_rows:
+            return None
+        planted = self.plant()
+        if planted.validation is None:
+            return None
+        trained, held_out = self._data_file(planted.train), self._data_file(planted.validation)
+        as_written = self.config.data.model_copy(update={"deduplicate": False})
+        members = draw_members(
+            lambda: training_documents(trained, as_written),
+            lambda: training_documents(held_out, as_written),
+            excluded=frozenset(self._canary_texts().values()),
+            n=n_rows,
+            seed=self.config.seed,
+        )
+        return Rows(members=members, context_tokens=self.config.model.context_tokens)
 
     def _subject(self) -> Subject:
         files = ModelFiles(folder=self._directory.path("model"))
@@ -258,38 +354,13 @@ class AuditRun:
         summary = _read_json(self._directory.path("training.json"), TrainingSummary)
         return self.config.audit.model_copy(update={"batch_rows": summary.batch_rows})
 
+    def _data_files(self) -> list[str]:
+        """Names, in the run directory, of the planted data and of the held-out data, if any."""
+        planted = self.plant()
+        return [f"data/{name}" for name in (planted.train, planted.validation) if name]
+
     def _data_file(self, name: str) -> Path:
         return self._directory.path("data", name)
-
-    def _settings(self, *tables: str) -> dict[str, str]:
-        """Digest of what a stage depends on beside files: tables of the configuration, seed, version."""
-        config = _without_paths(self.config)
-        chosen = canonical_json({name: config[name] for name in tables})
-        return {"config": digest(chosen, str(self.config.seed)), "version": digest(__version__)}
-
-    def _source_stamp(self) -> str:
-        """What tells one source from another before it is read: a file's hash, or the name."""
-        path = Path(self.config.data.source)
-        return sha256_file(path) if path.is_file() else digest(self.config.data.source)
-
-    def _pretrained_stamp(self) -> dict[str, str]:
-        """Which model exactly training starts from, if not from a fresh one."""
-        model = self.config.model
-        if model.kind != "pretrained":
-            return {}
-        files = resolve_files(model.path, revision=model.revision)
-        return {"pretrained": fingerprint_model(files.folder, files.adapter).digest}
-
-    def _model_hashes(self) -> dict[str, str]:
-        names = self._directory.stage_record("model").outputs
-        return self._directory.hashes(*(name for name in names if name.startswith("model/")))
-
-
-def _without_paths(config: Config) -> dict[str, object]:
-    """The configuration as data, without where things lie on this machine."""
-    return config.model_dump(
-        mode="json", exclude={"data": {"source"}, "model": {"path"}, "word_lists": True, "policy": True}
-    )
 
 
 def _write_json(path: Path, content: Frozen) -> None:

@@ -156,21 +156,105 @@ class NullCheck(Frozen):
 
 
 class CoinCanary(Frozen):
-    """A canary that a coin put in or left out; `score` is -NLL in bits (higher = more likely in)."""
+    """A canary that a coin put in or left out; `score` is its primary membership score (higher = more likely in)."""
 
     id: str
     inserted: bool
     score: float
 
 
-class Epsilon(Frozen):
-    """Scores of the coin-flipped canaries, from which epsilon is bounded."""
+Assumption = Literal["none", "gaussian"]
+"""What a bound on epsilon assumes of the training: nothing, or a mechanism at most as revealing as Gaussian noise."""
+BoundAssumption = Literal["none", "independent", "gaussian"]
+"""The same, or that canaries are scored independently of each other; bounds of that kind are for comparison only."""
+BoundMethod = Literal["one-run-grid", "one-run-fixed", "clopper-pearson", "one-run-f-dp", "gaussian-dp"]
 
+
+class EpsilonBound(Frozen):
+    """One lower bound on epsilon, with what it rests on."""
+
+    method: BoundMethod
+    assumption: BoundAssumption
+    epsilon: float
+    """Epsilon is at least this, at the confidence of the result; 0 shows nothing."""
+    ceiling: float
+    """What it could have been at most, had every guess been right."""
+    guesses: int
+    correct: int
+
+
+class Accounting(Frozen):
+    """What differential privacy the training promises, and for what (Abadi et al. 2016)."""
+
+    epsilon: float
+    delta: float
+    unit: str
+    """What is protected, such as "a row of up to 64 tokens"."""
+    n_units: int
+    noise_multiplier: float
+    clip_norm: float
+    sampling: Literal["Poisson"]
+    sampling_rate: float
+    steps: int
+    noise_only_steps: int
+    """Steps whose draw was empty; they were taken all the same, with noise alone."""
+    accountant: Literal["prv", "rdp"]
+
+
+class Epsilon(Frozen):
+    """Differential privacy: what was promised, and what the coin-flipped canaries show."""
+
+    accounted: Maybe
+    """Epsilon that the training promises for one unit."""
+    unit: str | NotAvailable
+    delta: float
+    accounting: Accounting | NotAvailable
+    lower_bound: Maybe
+    """Epsilon is at least this, at `confidence`; 0 shows nothing."""
+    confidence: float
+    assumption: Assumption
+    """Of `lower_bound`; bounds with another one are in `bounds` only."""
+    ceiling: Maybe
+    """What `lower_bound` could have been at most."""
+    guesses: int
+    """Guesses that `lower_bound` rests on."""
+    bounds: tuple[EpsilonBound, ...]
+    """That bound, and others for comparison."""
+    score: str
+    """The membership score of the canaries, fixed before the run."""
     canaries: tuple[CoinCanary, ...]
-    auc: float
+    auc: Maybe
     """Probability that an inserted canary outscores one left out; 0.5 is chance."""
-    p_value: float
+    p_value: Maybe
     """One-sided Mann-Whitney test of that probability against one half."""
+
+
+class OperatingPoint(Frozen):
+    """How many members an attacker finds who accuses this share of the others; the interval holds at 95 %, over the
+    chance of both sides."""
+
+    fpr: float
+    tpr: float
+    low: float
+    high: float
+
+
+class MembershipResult(Frozen):
+    """One membership score: does it tell what was trained on from what was not?"""
+
+    sample: Literal["canaries", "rows"]
+    """Coin-flipped canaries, or rows of the training data against held-out ones."""
+    score: str
+    primary: bool
+    """True for the one score fixed in advance; of the others the best is chosen by chance too."""
+    n_in: int
+    n_out: int
+    auc: float
+    auc_low: float
+    auc_high: float
+    operating_points: tuple[OperatingPoint, ...]
+    roc: tuple[tuple[float, float], ...]
+    """(false positive rate, true positive rate), ascending; thinned to what a plot shows."""
 
 
 class DataResult(Frozen):
@@ -262,6 +346,11 @@ class PolicyTable(Frozen):
     """Fail if any judged canary came out of the extraction."""
     max_insertions: Annotated[int, Field(gt=0)] | Literal["any"]
     """Judge canaries inserted at most this often."""
+    max_epsilon: Annotated[float, Field(gt=0)] | None = None
+    """Fail a model whose epsilon is surely above this, at 95 % confidence; without it, only a promise that the audit
+    refutes fails."""
+    epsilon_assumption: Assumption = "none"
+    """The bound that is held against `max_epsilon`: one that always holds, or a tighter one for DP-SGD only."""
     control_levels: tuple[int, ...] = ()
     """Levels that serve as positive control and are not judged (for models that cannot be copied)."""
     positive_control_p: Annotated[float, Field(gt=0, lt=1)]
@@ -292,6 +381,7 @@ class AuditResult(Frozen):
     canaries: tuple[CanaryResult, ...]
     null: NullCheck
     epsilon: Epsilon | NotAvailable
+    membership: tuple[MembershipResult, ...] = ()
     positive_control: PositiveControl
 
     def to_json(self) -> str:

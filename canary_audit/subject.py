@@ -1,6 +1,6 @@
 """The model under audit: loaded, fingerprinted, scored, and copied for the positive control."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 
 from canary_audit.audit import Measurements, measure_canaries
@@ -82,7 +82,12 @@ class ControlPlan:
 
     @classmethod
     def draw(cls, audited: Ledger, key: bytes) -> "ControlPlan":
-        """A few canaries behind each prefix, from the audit's own key but under other names, so other secrets."""
+        """A few canaries behind each prefix, from the audit's own key but under other names, so other secrets.
+
+        Groups of coin-flipped canaries alone are never ranked, so they need no control; it is drawn from them only if
+        there are no others.
+        """
+        with_levels = {canary.group for canary in audited.canaries if canary.role == "level"}
         plans = [
             CanaryConfig(
                 name=f"{group.name[:31]}-control",
@@ -92,6 +97,7 @@ class ControlPlan:
                 controls=_CONTROL_CANARIES,
             )
             for group in audited.groups
+            if group.name in with_levels or not with_levels
         ]
         ledger = draw_ledger(plans, key, audited.word_lists)
         return cls(ledger=ledger, secrets=derive_secrets(ledger, key))
@@ -102,6 +108,7 @@ def run_positive_control(
     plan: ControlPlan,
     documents: Iterable[str],
     *,
+    canary_texts: Set[str],
     context_tokens: int,
     recipe: TrainingConfig,
     settings: AuditConfig,
@@ -112,6 +119,7 @@ def run_positive_control(
 
     Args:
         documents: ordinary training text, mixed in so that the copy keeps its language.
+        canary_texts: the audited canaries, which have rows of their own among the ordinary ones, as in training.
         recipe: learning rate and clipping of the teaching.
         needed_p: the control counts as detected at or below this p-value.
 
@@ -122,7 +130,7 @@ def run_positive_control(
     texts = [canary_text(plan.ledger.group(canary.group), plan.secrets[canary.id]) for canary in plan.ledger.canaries]
     taught = teach(
         subject.loaded.network,
-        pack_documents(documents, tokenizer, context_tokens),
+        pack_documents(documents, tokenizer, context_tokens, alone=canary_texts),
         texts=texts,
         tokenizer=tokenizer,
         config=recipe,

@@ -123,6 +123,8 @@ class _FastVocabulary:
 
     def encode_batch(self, texts: Sequence[bytes]) -> list[list[int]]:
         """Canonical tokens of each text, no special tokens added."""
+        if not texts:
+            return []
         encoded: list[list[int]] = self._tokenizer(
             [text.decode("utf-8") for text in texts],
             add_special_tokens=False,

@@ -2,30 +2,68 @@
 
 Built-in words are lower-case ASCII letters and distinct, and no word of a list begins another one of it: a secret that
 ends in such a word needs no suffix. A list of 64 words gives 6 bits a word, `english` 10.
+
+Two lists are made from the model when canaries are drawn, and have the same property: `tokens`, words that are single
+tokens of its tokenizer, and `sampled`, texts that it wrote before it was trained here. Both are for canaries that bound
+epsilon.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from canary_audit.errors import SpaceError
+
+TOKENS = "tokens"
+SAMPLED = "sampled"
+GENERATED = frozenset({TOKENS, SAMPLED})
+"""Lists that are made from the model, under names that no other list may take."""
+
+FEWEST_TOKENS = 32
+"""Words that a list of single tokens has at least."""
+SAMPLES_PER_CANARY = 2.5
+"""Sampled texts for each canary: it is drawn among at least twice as many secrets as there are canaries."""
+_FEWEST_SAMPLES = 16
+
+
+def n_sampled_texts(n_canaries: int) -> int:
+    """Size of the list of sampled texts for this many canaries."""
+    return max(_FEWEST_SAMPLES, math.ceil(SAMPLES_PER_CANARY * n_canaries))
+
+
+def stand_ins(needed: Mapping[str, int]) -> dict[str, tuple[str, ...]]:
+    """Lists to plan with before those of the model are made; `needed` is what `canaries.generated_lists_of` found.
+
+    Their words mean nothing, and none begins another one. `tokens` is as short as it can be, `sampled` as long as it
+    will be; a word is about as long as usual.
+    """
+    shapes = {TOKENS: (FEWEST_TOKENS, 6), SAMPLED: (n_sampled_texts(needed.get(SAMPLED, 0)), 120)}
+    return {name: tuple(f"{number:x>{shapes[name][1]}}" for number in range(shapes[name][0])) for name in needed}
 
 
 def load_word_lists(paths: Mapping[str, str | Path]) -> dict[str, tuple[str, ...]]:
     """Read files with one word a line, in UTF-8; `paths` maps the name of a list to its file.
 
     Raises:
-        SpaceError: a file cannot be read, or a line is empty, repeats another one, or is not one word.
+        SpaceError: a file cannot be read, a line is empty, repeats another one, or is not one word, or a name is kept
+            for a list that is made from the model.
     """
+    for name in sorted(GENERATED & set(paths)):
+        raise SpaceError(f"word list {name!r}: this name is kept for a list made from the model; choose another")
     return {name: _load_word_list(Path(path)) for name, path in paths.items()}
 
 
-def find_mistake(words: Sequence[str]) -> tuple[int, str] | None:
-    """The first word that a list cannot hold: its place, counted from 1, and what is wrong with it."""
+def find_mistake(words: Sequence[str], *, texts: bool = False) -> tuple[int, str] | None:
+    """The first word that a list cannot hold: its place, counted from 1, and what is wrong with it.
+
+    A list of `texts`, such as `sampled`, may hold several words an entry, with one space between two.
+    """
     places: dict[str, int] = {}
     for place, word in enumerate(words, start=1):
         if not word:
             return place, "it is empty"
-        if not word.isprintable() or any(map(str.isspace, word)):
+        single_words = word.split(" ") if texts else [word]
+        if not word.isprintable() or not all(single_words) or any(map(str.isspace, "".join(single_words))):
             return place, "it holds a space, a tab or another character that is no part of a word"
         if places.setdefault(word, place) != place:
             return place, f"it repeats number {places[word]}"

@@ -9,6 +9,7 @@ from collections import defaultdict
 from typing import Any
 
 from canary_audit import results
+from canary_audit.epsilon import epsilon_of
 from canary_audit.statistics.pvalues import fisher_combined, holm
 
 SPACE_SIZE = 10**9
@@ -170,10 +171,77 @@ def make_null(canaries: tuple[results.CanaryResult, ...], **changes: Any) -> res
 def make_epsilon(n_canaries: int = 16) -> results.Epsilon:
     """Coin-flipped canaries whose scores overlap."""
     canaries = tuple(
-        results.CoinCanary(id=f"{GROUP}-coin-{place}", inserted=place % 2 == 0, score=-20.0 - (place * 7 % 11))
+        results.CoinCanary(id=f"{GROUP}-coin-{place:03d}", inserted=place % 2 == 0, score=-20.0 - (place * 7 % 11))
         for place in range(n_canaries)
     )
-    return results.Epsilon(canaries=canaries, auc=0.546875, p_value=0.39)
+    unknown = results.NotAvailable(not_available="trained without differential privacy")
+    return _made(epsilon_of(canaries, unknown, score="loss", guesses="grid"))
+
+
+def _made(epsilon: results.Epsilon | results.NotAvailable) -> results.Epsilon:
+    assert isinstance(epsilon, results.Epsilon)
+    return epsilon
+
+
+def make_accounting(**changes: Any) -> results.Accounting:
+    """DP-SGD at epsilon 5.3 for a row, as a small model is trained with."""
+    fields: dict[str, Any] = {
+        "epsilon": 5.3,
+        "delta": 1e-5,
+        "unit": "a row of up to 64 tokens",
+        "n_units": 5_120,
+        "noise_multiplier": 0.7,
+        "clip_norm": 1.0,
+        "sampling": "Poisson",
+        "sampling_rate": 64 / 5_120,
+        "steps": 640,
+        "noise_only_steps": 0,
+        "accountant": "prv",
+    }
+    return results.Accounting(**(fields | changes))
+
+
+def make_private_epsilon(
+    n_canaries: int = 500, n_wrong: int = 200, accounting: results.Accounting | None = None, **changes: Any
+) -> results.Epsilon:
+    """Coin-flipped canaries of a private model; changes come after the bounds are drawn.
+
+    `n_wrong` canaries, spread evenly, score on the wrong side: none tells the coins entirely, half of them not at all.
+    """
+    accounting = accounting or make_accounting()
+    wrong = {round((place + 0.5) * n_canaries / n_wrong) for place in range(n_wrong)}
+    canaries = tuple(
+        results.CoinCanary(
+            id=f"{GROUP}-coin-{place:03d}",
+            inserted=(2 * place < n_canaries) != (place in wrong),
+            score=-20.0 - place / 8,
+        )
+        for place in range(n_canaries)
+    )
+    return _made(epsilon_of(canaries, accounting, score="loss", guesses="grid")).model_copy(update=changes)
+
+
+def make_membership(
+    score: str = "loss", *, sample: str = "canaries", primary: bool = True, power: float = 0.5
+) -> results.MembershipResult:
+    """A score whose true positive rate is this power of its false positive rate: 1 is chance, 0 tells all apart."""
+    points = tuple(
+        results.OperatingPoint(fpr=fpr, tpr=fpr**power, low=fpr**power / 3, high=min(1.0, fpr**power * 2))
+        for fpr in (0.001, 0.01, 0.1)
+    )
+    auc = 1 / (1 + power)
+    return results.MembershipResult(
+        sample=sample,
+        score=score,
+        primary=primary,
+        n_in=252,
+        n_out=248,
+        auc=auc,
+        auc_low=auc - 0.05,
+        auc_high=min(1.0, auc + 0.05),
+        operating_points=points,
+        roc=tuple((place / 248, (place / 248) ** power) for place in range(249)),
+    )
 
 
 def make_training(**changes: Any) -> results.TrainingResult:

@@ -26,6 +26,8 @@ NOT_RUN = {
     "make test": "this very suite",
     "make models": "installs a wheel; `.ci/run` runs it",
     "canary-audit run configs/smollm2.toml": "takes minutes; a nightly test runs it",
+    "canary-audit run configs/private.toml": "takes minutes; a slow test runs it",
+    "canary-audit run configs/epsilon.toml": "takes minutes; a slow test runs it",
 }
 """Shell examples that are not run here, and why."""
 GATE_CODES = {0, 1, 3}

@@ -7,6 +7,7 @@ import sys
 import pytest
 import result_factory as factory
 
+from canary_audit.epsilon import epsilon_of
 from canary_audit.errors import ConfigError
 from canary_audit.gate import EXIT_CODES, is_judged_level, judge, load_policy, needs_positive_control
 from canary_audit.results import LanguageCheck, NotAvailable
@@ -281,6 +282,171 @@ def test_the_positive_control_is_needed_only_for_a_pass():
     assert not needs_positive_control(factory.make_clean_result(positive_control=control_missed()), policy)
     assert not needs_positive_control(factory.make_clean_result(), policy)
     assert not needs_positive_control(factory.make_clean_result(**unseen, verdict="ERROR"), policy)
+
+
+# --- epsilon -------------------------------------------------------------------------------------------------------
+
+
+def private(n_wrong=200, n_canaries=500, accounted=5.3, **changes):
+    """A clean audit of a privately trained model whose coins are told as well as `n_wrong` mistakes allow."""
+    accounting = factory.make_accounting(epsilon=accounted)
+    epsilon = factory.make_private_epsilon(n_canaries, n_wrong, accounting)
+    return factory.make_clean_result(**({"epsilon": epsilon} | changes))
+
+
+def not_private(n_canaries=16):
+    return factory.make_clean_result(epsilon=factory.make_epsilon(n_canaries))
+
+
+def bound_of(result):
+    return result.epsilon.lower_bound
+
+
+def test_a_promise_that_holds_passes():
+    assert codes(private()) == ["no-leak"]
+
+
+def test_a_refuted_promise_fails():
+    result = private(n_wrong=50, accounted=1.0)
+    assert bound_of(result) > 1.5
+    decided = judge(result, factory.make_policy())
+    assert decided.name == "FAIL"
+    assert [reason.code for reason in decided.reasons] == ["claim-refuted"]
+    assert "promises epsilon 1 (delta 1e-05) for a row of up to 64 tokens" in decided.reasons[0].message
+    assert f"{bound_of(result):.3g} or more at 95 % confidence" in decided.reasons[0].message
+
+
+def test_a_promise_is_refuted_by_more_than_it_says_only():
+    """Guards `>`: a bound that equals the promise contradicts nothing."""
+    bound = bound_of(private(n_wrong=50))
+    assert codes(private(n_wrong=50, accounted=bound)) == ["no-leak"]
+    assert codes(private(n_wrong=50, accounted=bound * (1 - 1e-9))) == ["claim-refuted"]
+
+
+def test_a_promise_without_coins_is_not_held_against_anything():
+    assert codes(private(0, 0)) == ["no-leak"]
+
+
+def test_more_epsilon_than_the_policy_allows_fails():
+    result = private(n_wrong=50)
+    assert codes(result, max_epsilon=bound_of(result)) == ["no-leak", "epsilon-within"]
+    assert codes(result, max_epsilon=bound_of(result) - 1e-9) == ["epsilon"]
+    assert codes(result, max_epsilon=1.0) == ["epsilon"]
+    assert verdict(result, max_epsilon=1.0) == "FAIL"
+
+
+def test_a_model_without_a_promise_can_exceed_the_limit_too():
+    telling = factory.make_private_epsilon(500, 0)
+    missing = NotAvailable(not_available="trained without differential privacy")
+    bare = epsilon_of(telling.canaries, missing, score="loss", guesses="fixed")
+    assert codes(factory.make_clean_result(epsilon=bare), max_epsilon=2.0) == ["epsilon"]
+
+
+def test_the_gaussian_bound_is_tighter_and_gates_only_where_it_is_asked_for():
+    result = private(n_wrong=120)
+    assert bound_of(result) < 1.2
+    assert codes(result, max_epsilon=1.2) == ["no-leak", "epsilon-within"]
+    decided = judge(result, factory.make_policy(max_epsilon=1.2, epsilon_assumption="gaussian"))
+    assert [reason.code for reason in decided.reasons] == ["epsilon"]
+    assert "Gaussian noise" in decided.reasons[0].message
+
+
+def test_the_gaussian_bound_never_refutes_a_promise():
+    """It assumes what the promise is about."""
+    result = private(n_wrong=120, accounted=1.2)
+    (gaussian,) = [bound for bound in result.epsilon.bounds if bound.method == "one-run-f-dp"]
+    assert gaussian.epsilon > 1.2 > bound_of(result)
+    assert codes(result, epsilon_assumption="gaussian") == ["no-leak"]
+
+
+def test_the_gaussian_bound_gates_no_model_that_was_not_trained_by_dp_sgd():
+    result = not_private(500)
+    assert codes(result, max_epsilon=1.0) == ["no-leak", "epsilon-within"]
+    assert codes(result, max_epsilon=1.0, epsilon_assumption="gaussian") == ["assumption-not-met"]
+    assert verdict(result, max_epsilon=1.0, epsilon_assumption="gaussian") == "INCONCLUSIVE"
+
+
+@pytest.mark.parametrize(
+    "result",
+    [factory.make_clean_result(), private(0, 0), private(0, 1), private(8, 16)],
+    ids=["no epsilon", "no coins", "one coin", "few coins"],
+)
+def test_a_limit_that_could_not_have_been_exceeded_clears_nobody(result):
+    """Guards the ceiling: of sixteen canaries even the best guesses show no epsilon of 2."""
+    assert codes(result, max_epsilon=2.0) == ["no-power"]
+    assert verdict(result, max_epsilon=2.0) == "INCONCLUSIVE"
+
+
+def test_the_ceiling_must_be_above_the_limit():
+    result = private(n_wrong=250)
+    assert codes(result, max_epsilon=result.epsilon.ceiling) == ["no-power"]
+    assert codes(result, max_epsilon=result.epsilon.ceiling - 1e-9) == ["no-leak", "epsilon-within"]
+
+
+def epsilon_alone(**changes):
+    """Nothing but coin-flipped canaries."""
+    return private(canaries=(), **changes)
+
+
+def test_an_audit_of_epsilon_alone_can_pass_and_needs_all_else_that_a_pass_needs():
+    assert codes(epsilon_alone(), min_controls=0) == ["nothing-judged"]
+    assert codes(epsilon_alone(), max_epsilon=2.0, min_controls=0) == ["epsilon-within"]
+    assert verdict(epsilon_alone(), max_epsilon=2.0, min_controls=0) == "PASS"
+    assert codes(epsilon_alone(n_wrong=20), max_epsilon=2.0, min_controls=0) == ["epsilon"]
+    for changes, code in [
+        ({"positive_control": factory.control_not_run()}, "positive-control-not-run"),
+        ({"language": language()}, "not-learned"),
+        ({"training": NotAvailable(not_available="trained elsewhere")}, "planting-not-shown"),
+    ]:
+        assert codes(epsilon_alone(**changes), max_epsilon=2.0, min_controls=0) == [code]
+    assert codes(epsilon_alone(), max_epsilon=2.0) == ["too-few-controls"]
+
+
+def test_an_audit_of_epsilon_alone_runs_the_positive_control():
+    unseen = epsilon_alone(positive_control=factory.control_not_run())
+    assert needs_positive_control(unseen, factory.make_policy(max_epsilon=2.0, min_controls=0))
+    assert not needs_positive_control(unseen, factory.make_policy(min_controls=0))
+
+
+def test_a_leak_of_a_repeated_canary_fails_and_is_explained_by_group_privacy():
+    result = factory.make_result(epsilon=factory.make_private_epsilon())
+    decided = judge(result, factory.make_policy())
+    assert [reason.code for reason in decided.reasons] == ["extracted", "leak"]
+    for reason in decided.reasons:
+        assert "k occurrences together have k times as much (170 for 32); it does not exclude this" in reason.message
+    assert "occurrences together" not in judge(factory.make_result(), factory.make_policy()).reasons[0].message
+
+
+def promise(epsilon):
+    """One that the coins say nothing about."""
+    return factory.make_private_epsilon(n_wrong=250, accounting=factory.make_accounting(epsilon=epsilon))
+
+
+def test_exposure_beyond_what_a_promise_allows_refutes_it():
+    """Inserted once, at p = 1e-7 and 24 canaries: epsilon 10 allows it, 0.1 does not, and 32 occurrences of it do."""
+    once = audit([deep(1e-7)], epsilon=promise(0.1))
+    assert codes(once) == ["leak", "claim-refuted"]
+    assert judge(once, factory.make_policy()).reasons[1].canaries == ("deep",)
+    assert "does not exclude" not in judge(once, factory.make_policy()).reasons[0].message
+    assert codes(once, max_exposure_bits=20.0) == ["claim-refuted"]
+    assert codes(audit([deep(1e-7)], epsilon=promise(10.0))) == ["leak"]
+    assert codes(audit([deep(1e-7, insertions=32)], epsilon=promise(0.5))) == ["leak"]
+
+
+def test_a_promise_never_makes_an_innocent_exposure_suspicious():
+    """Its p-values are those of exposure, only larger."""
+    assert codes(audit([deep(0.0021)], epsilon=promise(0.0))) == ["not-settled"]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_ties_are_broken_by_id_whatever_the_order_of_the_result(order):
+    """Scores that are all the same say nothing, also where all inserted canaries are listed first."""
+    epsilon = factory.make_private_epsilon(500, 0)
+    tied = [
+        coin.model_copy(update={"score": 1.0, "id": f"{int(coin.id[-3:]) * 7 % 500:03d}"}) for coin in epsilon.canaries
+    ]
+    anew = epsilon_of(tied[::order], epsilon.accounting, score="loss", guesses="grid")
+    assert codes(factory.make_clean_result(epsilon=anew), max_epsilon=1.0) == ["no-leak", "epsilon-within"]
 
 
 # --- policy files --------------------------------------------------------------------------------------------------

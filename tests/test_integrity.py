@@ -6,7 +6,7 @@ import pytest
 import result_factory as factory
 
 from canary_audit.gate import judge
-from canary_audit.integrity import find_errors
+from canary_audit.gate.integrity import find_errors
 from canary_audit.results import NotAvailable, Reason
 
 MISSING = NotAvailable(not_available="not measured")
@@ -79,6 +79,78 @@ def test_a_defect_is_an_error(result, code):
     decided = judge(result, factory.make_policy())
     assert decided.name == "ERROR"
     assert code in [reason.code for reason in decided.reasons]
+
+
+def private(**changes):
+    """A clean result of a private model, with its epsilon changed past the checks of its constructor."""
+    epsilon = factory.make_private_epsilon(n_canaries=40, n_wrong=4)
+    return factory.make_clean_result(epsilon=epsilon).model_copy(update={"epsilon": epsilon.model_copy(update=changes)})
+
+
+EPSILON = factory.make_private_epsilon(n_canaries=40, n_wrong=4)
+COINS, BOUNDS = EPSILON.canaries, EPSILON.bounds
+
+
+def promise(**changes):
+    return EPSILON.accounting.model_copy(update=changes)
+
+
+def first_coin(**changes):
+    return (COINS[0].model_copy(update=changes), *COINS[1:])
+
+
+EPSILON_DEFECTS = {
+    "larger bound": ({"lower_bound": EPSILON.lower_bound + 0.01}, "inconsistent"),
+    "smaller bound": ({"lower_bound": 0.0}, "inconsistent"),
+    "larger bound in the list": (
+        {"bounds": (BOUNDS[0].model_copy(update={"epsilon": 0.0}), *BOUNDS[1:])},
+        "inconsistent",
+    ),
+    "bound left out": ({"bounds": BOUNDS[:-1]}, "inconsistent"),
+    "other bound first": ({"bounds": BOUNDS[::-1]}, "inconsistent"),
+    "no bound at all": ({"bounds": (), "lower_bound": MISSING, "ceiling": MISSING}, "missing-number"),
+    "other ceiling": ({"ceiling": 9.0}, "inconsistent"),
+    "other assumption": ({"assumption": "gaussian"}, "inconsistent"),
+    "other confidence": ({"confidence": 0.5}, "inconsistent"),
+    "other delta": ({"delta": 0.0}, "inconsistent"),
+    "other accounted epsilon": ({"accounted": 1.0}, "inconsistent"),
+    "promise gone": ({"accounting": MISSING}, "inconsistent"),
+    "coin turned": ({"canaries": first_coin(inserted=not COINS[0].inserted)}, "inconsistent"),
+    "canary gone": ({"canaries": COINS[1:]}, "inconsistent"),
+    "canary twice": ({"canaries": (COINS[0], *COINS)}, "duplicate-canary"),
+    "canaries out of order": ({"canaries": COINS[::-1]}, "inconsistent"),
+    "nan score": ({"canaries": first_coin(score=math.nan)}, "not-finite"),
+    "negative promise": ({"accounting": promise(epsilon=-1.0), "accounted": -1.0}, "impossible-number"),
+    "infinite promise": ({"accounting": promise(epsilon=math.inf)}, "impossible-number"),
+    "delta of one": ({"accounting": promise(delta=1.0), "delta": 1.0}, "impossible-number"),
+    "negative noise": ({"accounting": promise(noise_multiplier=-0.1)}, "impossible-number"),
+    "sampling above one": ({"accounting": promise(sampling_rate=1.5)}, "impossible-number"),
+    "too many noise-only steps": ({"accounting": promise(noise_only_steps=641)}, "impossible-number"),
+    "no clipping": ({"accounting": promise(clip_norm=0.0)}, "impossible-number"),
+    "nothing to protect": ({"accounting": promise(n_units=0)}, "impossible-number"),
+}
+
+
+@pytest.mark.parametrize(("changes", "code"), EPSILON_DEFECTS.values(), ids=EPSILON_DEFECTS.keys())
+def test_a_defect_of_epsilon_is_an_error(changes, code):
+    result = private(**changes)
+    assert code in [reason.code for reason in find_errors(result)]
+    assert judge(result, factory.make_policy()).name == "ERROR"
+
+
+def test_epsilon_as_it_was_measured_has_no_errors():
+    assert find_errors(private()) == ()
+    assert find_errors(factory.make_clean_result(epsilon=factory.make_epsilon())) == ()
+    assert find_errors(factory.make_clean_result(epsilon=factory.make_private_epsilon(n_canaries=0))) == ()
+
+
+def test_the_last_digits_of_a_bound_are_no_defect():
+    assert find_errors(private(lower_bound=EPSILON.lower_bound + 1e-9)) == ()
+
+
+def test_the_message_names_what_does_not_fit():
+    (reason,) = find_errors(private(ceiling=9.0))
+    assert reason.message.endswith("do not give the epsilon stated: ceiling.")
 
 
 def test_the_message_says_where():

@@ -40,6 +40,14 @@ def test_never_inserted_controls_rank_uniformly(quickstart):
     assert quickstart.result.null.uniform_p > 0.01
 
 
+def test_coin_flipped_random_tokens_show_that_training_was_not_private(tmp_path):
+    epsilon = finished_run("epsilon", tmp_path / "run", "training.track_exposure=false").result.epsilon
+    assert len(epsilon.canaries) == 500
+    assert epsilon.lower_bound >= 3.0
+    assert epsilon.assumption == "none"
+    assert epsilon.auc > 0.9
+
+
 def test_many_controls_rank_uniformly_on_a_trained_model(tmp_path):
     null = finished_run("smoke", tmp_path / "run", "canaries.0.controls=300").result.null
     assert null.n_controls == 300

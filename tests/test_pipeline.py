@@ -116,6 +116,10 @@ def test_coins_and_paper_estimates_when_asked_for(tmp_path):
     assert len(epsilon.canaries) == 30
     assert 0 < sum(coin.inserted for coin in epsilon.canaries) < 30
     assert 0 <= epsilon.auc <= 1
+    assert [coin.id for coin in epsilon.canaries] == [f"pin-coin-{place:02d}" for place in range(1, 31)]
+    assert [bound.method for bound in epsilon.bounds] == ["one-run-grid", "one-run-fixed", "clopper-pearson"]
+    assert 0 <= epsilon.lower_bound == epsilon.bounds[0].epsilon < epsilon.ceiling
+    assert (epsilon.delta, epsilon.assumption, epsilon.score) == (0.0, "none", "loss")
     methods = [estimate.method for estimate in run.result.canaries[0].paper_estimates]
     assert methods == ["uniform-sampling", "skew-normal"]
     assert all(epoch.exposure_by_level == {} for epoch in run.result.training.epochs)

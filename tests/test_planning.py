@@ -1,28 +1,36 @@
 """Plans: what they promise, and which designs they refuse."""
 
 import math
+import re
 
 import pytest
 import result_factory as factory
 
 from canary_audit.config import Config
+from canary_audit.epsilon import epsilon_of
 from canary_audit.errors import ConfigError
+from canary_audit.gate import judge
 from canary_audit.planning import plan_audit
-from canary_audit.results import NotAvailable
+from canary_audit.planning.text import plan_text
+from canary_audit.results import CoinCanary, NotAvailable
 from canary_audit.statistics.pvalues import exact_rank_p_value, holm
 
 GROUP = {"name": "number", "format": "{digit:9}", "prefix": "The number is ", "levels": [1, 2, 4, 8, 16, 32]}
 
 
-def config(*groups, data=(), audit=()):
+COINS = {"name": "coins", "format": "{digit:12}", "prefix": "The code is ", "controls": 0, "coin_flips": 200}
+PRIVATE = {"target_epsilon": 4.0, "delta": 1e-5}
+
+
+def config(*groups, data=(), audit=(), privacy=None):
     tables = groups or (GROUP,)
     source = {"source": "builtin:prose", "max_bytes": 350_000} | dict(data)
     raw = {"name": "plan", "data": source, "canaries": tables, "audit": dict(audit), "policy": {"path": "policy.toml"}}
-    return Config.model_validate(raw)
+    return Config.model_validate(raw | ({"privacy": privacy} if privacy else {}))
 
 
-def plan(*groups, data=(), audit=(), **policy):
-    return plan_audit(config(*groups, data=data, audit=audit), factory.make_policy(**policy))
+def plan(*groups, data=(), audit=(), privacy=None, **policy):
+    return plan_audit(config(*groups, data=data, audit=audit, privacy=privacy), factory.make_policy(**policy))
 
 
 def test_the_quickstart_plan():
@@ -124,3 +132,156 @@ def test_just_enough_controls_will_do():
 def test_a_group_of_controls_may_have_a_small_space():
     made = plan(GROUP, {"name": "spare", "format": "{digit:2}", "prefix": "pin ", "controls": 3})
     assert made.groups[1].n_judged == 0
+
+
+# --- epsilon -------------------------------------------------------------------------------------------------------
+
+
+def all_right(n_canaries, delta, rule):
+    """The bound of an audit whose every guess is right."""
+    coins = [CoinCanary(id=f"{n:06d}", inserted=2 * n < n_canaries, score=-float(n)) for n in range(n_canaries)]
+    promise = factory.make_accounting(delta=delta) if delta else NotAvailable(not_available="not private")
+    return epsilon_of(coins, promise, score="loss", guesses=rule)
+
+
+@pytest.mark.parametrize("rule", ["grid", "fixed"])
+@pytest.mark.parametrize("privacy", [None, PRIVATE])
+def test_the_planned_ceiling_is_what_an_audit_with_all_guesses_right_gives(rule, privacy):
+    made = plan(GROUP, COINS, audit={"guesses": rule}, privacy=privacy)
+    expected = all_right(200, 1e-5 if privacy else 0.0, rule)
+    assert made.epsilon.n_coin_flips == 200
+    assert made.epsilon.ceiling == pytest.approx(expected.lower_bound)
+    assert made.epsilon.limit_ceiling == made.epsilon.ceiling
+
+
+def test_without_coin_flips_there_is_nothing_to_bound():
+    made = plan()
+    assert isinstance(made.epsilon.ceiling, NotAvailable)
+    assert isinstance(made.epsilon.promise, NotAvailable)
+    assert made.epsilon.false_alarm_rate == 0.0
+    assert not any("psilon" in spot for spot in made.cannot_see)
+
+
+def test_a_limit_that_the_coin_flips_cannot_exceed_is_refused_with_what_it_takes():
+    with pytest.raises(
+        ConfigError, match=r"limits epsilon to 4, .* plans 200 coin flips, .* it takes ([0-9]+) coin"
+    ) as refusal:
+        plan(GROUP, COINS, max_epsilon=4.0)
+    needed = int(re.search(r"it takes (\d+) coin", str(refusal.value))[1])
+    assert plan(GROUP, COINS | {"coin_flips": needed}, max_epsilon=4.0).epsilon.ceiling > 4.0
+    with pytest.raises(ConfigError, match="it takes"):
+        plan(GROUP, COINS | {"coin_flips": needed - 1}, max_epsilon=4.0)
+
+
+@pytest.mark.parametrize("coin_flips", [0, 1])
+def test_a_limit_without_coin_flips_is_refused(coin_flips):
+    with pytest.raises(ConfigError, match=f"plans {coin_flips} coin flips; it takes"):
+        plan(GROUP, COINS | {"coin_flips": coin_flips}, max_epsilon=1.0)
+
+
+def test_a_limit_that_no_number_of_coin_flips_can_exceed_is_refused():
+    with pytest.raises(ConfigError, match="no number of coin flips can at delta 1e-05"):
+        plan(GROUP, COINS, privacy=PRIVATE, max_epsilon=9.0)
+
+
+@pytest.mark.parametrize("privacy", [None, {"noise_multiplier": 0.0}])
+def test_the_bound_that_assumes_dp_sgd_is_refused_without_it(privacy):
+    with pytest.raises(ConfigError, match="'gaussian' holds for training by DP-SGD only"):
+        plan(GROUP, COINS, privacy=privacy, max_epsilon=1.0, epsilon_assumption="gaussian")
+
+
+def test_the_bound_that_assumes_dp_sgd_reaches_further():
+    made = plan(GROUP, COINS, privacy=PRIVATE, max_epsilon=4.0, epsilon_assumption="gaussian")
+    (expected,) = [b for b in all_right(200, 1e-5, "grid").bounds if b.method == "one-run-f-dp"]
+    assert made.epsilon.limit_ceiling == pytest.approx(expected.epsilon)
+    assert made.epsilon.limit_ceiling > 4.0 > made.epsilon.ceiling
+    with pytest.raises(ConfigError, match=r"which can show .* at most; it takes [0-9]+ coin flips"):
+        plan(GROUP, COINS | {"coin_flips": 20}, privacy=PRIVATE, max_epsilon=4.0, epsilon_assumption="gaussian")
+
+
+def test_an_audit_of_epsilon_alone_is_a_plan():
+    made = plan(COINS, max_epsilon=1.0, min_controls=0)
+    assert made.n_judged == 0
+    assert isinstance(made.failing_bits, NotAvailable)
+    assert isinstance(made.detectable_bits, NotAvailable)
+    assert made.false_alarm_rate == pytest.approx(0.05)
+    assert made.cannot_see == (
+        "Exposure and extraction: the policy judges no level, only epsilon.",
+        "Epsilon of 1 or less: the policy allows it.",
+    )
+    with pytest.raises(ConfigError, match="judges none of its inserted canaries"):
+        plan(COINS, min_controls=0)
+
+
+def test_coin_flips_need_no_large_space():
+    assert plan(GROUP, COINS | {"format": "{digit:3}"}).epsilon.n_coin_flips == 200
+
+
+@pytest.mark.parametrize(
+    ("privacy", "policy", "rate"),
+    [
+        (None, {}, 0.0),
+        (PRIVATE, {}, 0.05),
+        (None, {"max_epsilon": 1.0}, 0.05),
+        (PRIVATE, {"max_epsilon": 1.0}, 0.05),
+        (PRIVATE, {"max_epsilon": 1.0, "epsilon_assumption": "gaussian"}, 0.1),
+        ({"noise_multiplier": 0.0}, {}, 0.0),
+    ],
+)
+def test_every_bound_that_can_fail_a_model_has_an_error_of_its_own(privacy, policy, rate):
+    """Promise and limit share one bound; the limit's is another one if it assumes more."""
+    made = plan(GROUP, COINS, privacy=privacy, **policy)
+    assert made.epsilon.false_alarm_rate == pytest.approx(rate)
+    assert made.false_alarm_rate == pytest.approx(0.05 + rate)
+
+
+@pytest.mark.parametrize(
+    ("privacy", "coin_flips", "expected"),
+    [
+        (
+            PRIVATE,
+            200,
+            r"its promise of epsilon 4: 200 coin flips can show 3.\d\d at most; it takes [0-9,]+ coin flips",
+        ),
+        (PRIVATE, 0, "its promise of epsilon: a bound takes at least two coin flips; 0 are planned"),
+    ],
+)
+def test_a_promise_that_the_design_cannot_refute_is_named(privacy, coin_flips, expected):
+    made = plan(GROUP, COINS | {"coin_flips": coin_flips}, privacy=privacy)
+    assert any(re.search(expected, spot) for spot in made.cannot_see)
+    assert not any(
+        "promise" in spot for spot in plan(GROUP, COINS, privacy=PRIVATE | {"target_epsilon": 1.0}).cannot_see
+    )
+
+
+@pytest.mark.parametrize(
+    ("privacy", "expected"),
+    [
+        (PRIVATE, "promises      epsilon 4, delta 1e-05, for a row of up to 64 tokens"),
+        ({"noise_multiplier": 0.8}, "promises      noise multiplier 0.8, delta 1e-05, for a row of up to 64 tokens"),
+        (PRIVATE | {"unit": "user"}, "promises      epsilon 4, delta 1e-05, for all rows of a user"),
+        (PRIVATE, "bounds        epsilon from below by 200 coin flips: 3."),
+        (PRIVATE, "false alarms  at most 10% of models that memorize nothing: 5% by exposure, 5% by epsilon"),
+        (
+            None,
+            "coins         {digit:12}: 1e+12 secrets, 39.9 bits; 0 canaries judged, 0 not, 0 controls, 200 coin flips",
+        ),
+    ],
+)
+def test_the_plan_prints_promise_ceiling_and_error_rates(privacy, expected):
+    assert expected in plan_text(plan(GROUP, COINS, privacy=privacy, data={"user_field": "who"}))
+
+
+def test_the_plan_of_an_epsilon_alone_prints_no_exposure():
+    text = plan_text(plan(COINS, max_epsilon=1.0, min_controls=0))
+    assert "exposure above" not in text
+    assert "by 200 coin flips" in text
+
+
+def test_what_the_plan_refuses_the_gate_would_not_pass():
+    """Even the best guesses on so few canaries exceed no limit that the plan calls out of reach."""
+    best = factory.make_clean_result(epsilon=all_right(20, 0.0, "grid"))
+    reasons = judge(best, factory.make_policy(max_epsilon=2.0)).reasons
+    assert [reason.code for reason in reasons] == ["no-power"]
+    with pytest.raises(ConfigError, match="limits epsilon to 2"):
+        plan(GROUP, COINS | {"coin_flips": 20}, max_epsilon=2.0)

@@ -14,7 +14,7 @@ from canary_audit.errors import DataError
 SPLIT = "train"
 
 
-def open_dataset(location: str, text_field: str, max_line_bytes: int) -> JsonlFormat:
+def open_dataset(location: str, text_field: str, max_line_bytes: int, *, user_field: str | None = None) -> JsonlFormat:
     """The training split of a data set: a folder that `save_to_disk` wrote, or a name on the hub (streamed).
 
     Every row becomes one line of JSON with all its columns.
@@ -25,7 +25,7 @@ def open_dataset(location: str, text_field: str, max_line_bytes: int) -> JsonlFo
     name = display_name(location)
     rows = _open_rows(location, name)
     lines = Lines(read=lambda: _json_lines(rows, name), max_line_bytes=max_line_bytes)
-    return JsonlFormat(lines=lines, text_field=text_field)
+    return JsonlFormat(lines=lines, text_field=text_field, user_field=user_field)
 
 
 def display_name(location: str) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from canary_audit.data.lines import Chunk, Lines, LineWriter, chunks
-from canary_audit.data.records import BadLine, Record, text_problem
+from canary_audit.data.records import BadLine, Record, owner_of, text_problem
 
 
 class _RecordError(Exception):
@@ -19,6 +19,7 @@ class JsonlFormat:
 
     lines: Lines
     text_field: str
+    user_field: str | None = None
     extension: str = ".jsonl"
 
     @property
@@ -44,7 +45,10 @@ class JsonlFormat:
 
     def _record(self, chunk: Chunk) -> Record | BadLine:
         try:
-            return Record(raw=chunk.raw, text=_text_of(_parse(chunk.text), self.text_field))
+            record = _parse(chunk.text)
+            return Record(
+                raw=chunk.raw, text=_text_of(record, self.text_field), owner=_owner_of(record, self.user_field)
+            )
         except _RecordError as error:
             return BadLine(place=f"line {chunk.line_number}", reason=str(error))
 
@@ -78,12 +82,29 @@ def _refuse_constant(name: str) -> float:
     raise _RecordError(f"holds {name}, which is not JSON")
 
 
-def _text_of(record: Any, text_field: str) -> str:
+def _field(record: Any, path: str) -> Any:
+    """What a field holds, dots reaching into nested objects; None where there is no such field."""
     value = record
-    for name in text_field.split("."):
+    for name in path.split("."):
         value = value.get(name) if isinstance(value, dict) else None
+    return value
+
+
+def _text_of(record: Any, text_field: str) -> str:
+    value = _field(record, text_field)
     if not isinstance(value, str):
         raise _RecordError(f"has no text in the field '{text_field}' (data.text_field)")
     if (problem := text_problem(value)) is not None:
         raise _RecordError(f"{problem} in the field '{text_field}'")
     return value
+
+
+def _owner_of(record: Any, user_field: str | None) -> str | None:
+    if user_field is None:
+        return None
+    try:
+        return owner_of(_field(record, user_field))
+    except TypeError:
+        raise _RecordError(
+            f"names its user neither by text nor by a number in '{user_field}' (data.user_field)"
+        ) from None

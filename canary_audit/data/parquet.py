@@ -11,11 +11,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from canary_audit.data.records import BadLine, Record, text_problem
+from canary_audit.data.records import BadLine, Record, owner_of, text_problem
 from canary_audit.errors import DataError
 
 _BATCH_ROWS = 256
 _ROW_GROUP_ROWS = 8192
+_KINDS_OF_NAMES = (pa.types.is_string, pa.types.is_large_string, pa.types.is_integer)
+"""What a column of users may hold."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,6 +39,7 @@ class ParquetFormat:
     text_field: str
     max_text_bytes: int
     schema: Any
+    user_field: str | None = None
     extension: str = ".parquet"
     preamble: bytes = b""
 
@@ -44,10 +47,11 @@ class ParquetFormat:
         n_rows = 0
         with _reading(self.path), pq.ParquetFile(self.path, pre_buffer=False) as file:
             for batch in file.iter_batches(batch_size=_BATCH_ROWS):
-                texts = self._texts(batch)
+                texts = _values(batch, self.text_field)
+                owners = None if self.user_field is None else _values(batch, self.user_field)
                 for index in range(batch.num_rows):
                     n_rows += 1
-                    yield self._row(batch, texts, index, n_rows)
+                    yield self._row(batch, texts, owners, index, n_rows)
 
     def obstacle(self, text: str) -> str | None:
         if (problem := text_problem(text)) is not None:
@@ -64,15 +68,11 @@ class ParquetFormat:
         with _reading(self.path), self.path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
 
-    def _texts(self, batch: Any) -> Any:
-        name, *inner = self.text_field.split(".")
-        column = batch.column(name)
-        return pc.struct_field(column, inner) if inner else column
-
-    def _row(self, batch: Any, texts: Any, index: int, number: int) -> Row | BadLine:
+    def _row(self, batch: Any, texts: Any, owners: Any, index: int, number: int) -> Row | BadLine:
         place = f"row {number}"
         try:
             text = texts[index].as_py()
+            owner = None if owners is None else owner_of(owners[index].as_py())
         except UnicodeDecodeError:
             return BadLine(place=place, reason="is not valid UTF-8")
         if not isinstance(text, str):
@@ -81,25 +81,48 @@ class ParquetFormat:
             return BadLine(place=place, reason=problem)
         if len(text.encode()) > self.max_text_bytes:
             return BadLine(place=place, reason=f"is longer than data.max_line_bytes ({self.max_text_bytes})")
-        return Row(raw=b"", text=text, batch=batch, index=index)
+        return Row(raw=b"", text=text, owner=owner, batch=batch, index=index)
 
 
-def open_parquet(path: Path, text_field: str, max_text_bytes: int) -> ParquetFormat:
+def open_parquet(path: Path, text_field: str, max_text_bytes: int, *, user_field: str | None = None) -> ParquetFormat:
     """Read the schema of a parquet file.
 
     Raises:
-        DataError: the file is missing or damaged, or has no such text column.
+        DataError: the file is missing or damaged, has no such text or user column, or one that names no users.
     """
     with _reading(path):
         schema = pq.read_schema(path)
-    fields = list(schema)
-    for name in text_field.split("."):
+    _column_type(path, schema, text_field, "text_field")
+    if user_field is not None:
+        kind = _column_type(path, schema, user_field, "user_field")
+        kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+        if not any(is_kind(kind) for is_kind in _KINDS_OF_NAMES):
+            raise DataError(
+                f"{path}: column '{user_field}' (data.user_field) holds {kind}; users are named by text or numbers"
+            )
+    return ParquetFormat(
+        path=path, text_field=text_field, max_text_bytes=max_text_bytes, schema=schema, user_field=user_field
+    )
+
+
+def _column_type(path: Path, schema: Any, field: str, setting: str) -> Any:
+    """Type of a column, dots reaching into structs; `DataError` if there is none."""
+    kind, fields = None, list(schema)
+    for name in field.split("."):
         column = next((column for column in fields if column.name == name), None)
         if column is None:
             known = ", ".join(schema.names)
-            raise DataError(f"{path}: no column '{text_field}'; set data.text_field, the columns are {known}")
-        fields = list(column.type) if pa.types.is_struct(column.type) else []
-    return ParquetFormat(path=path, text_field=text_field, max_text_bytes=max_text_bytes, schema=schema)
+            raise DataError(f"{path}: no column '{field}'; set data.{setting}, the columns are {known}")
+        kind = column.type
+        fields = list(kind) if pa.types.is_struct(kind) else []
+    return kind
+
+
+def _values(batch: Any, field: str) -> Any:
+    """A column of a batch, dots reaching into structs."""
+    name, *inner = field.split(".")
+    column = batch.column(name)
+    return pc.struct_field(column, inner) if inner else column
 
 
 class ParquetWriter:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -15,6 +15,8 @@ class Record:
 
     raw: bytes
     text: str
+    owner: str | None = None
+    """Who wrote it, where `data.user_field` is set and the record says so."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,6 +62,19 @@ class Format(Protocol):
 
     def file_sha256(self) -> str | None:
         """SHA-256 of the source where its records have no bytes of their own (parquet), else None."""
+
+
+def owner_of(value: Any) -> str | None:
+    """The name of a user: text or a whole number as it stands in a record's field, None where there is nothing.
+
+    Raises:
+        TypeError: it is neither.
+    """
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    raise TypeError("a user is named by text or a whole number")
 
 
 def text_problem(text: str) -> str | None:

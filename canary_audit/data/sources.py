@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from canary_audit.config import DataConfig
+from canary_audit.data.blacklist import matcher, without_listed
 from canary_audit.data.jsonl import JsonlFormat
 from canary_audit.data.lines import Lines, open_lines
 from canary_audit.data.prose import prose_paragraphs
@@ -87,13 +88,16 @@ def open_file(path: Path, config: DataConfig) -> Format:
     """
     ending = path.suffix.lower()
     if ending == ".txt":
+        _refuse_user_field(config, path.name)
         return TextFormat(lines=open_lines(path, config.max_line_bytes), split=config.split)
     if ending == ".jsonl":
-        return JsonlFormat(lines=open_lines(path, config.max_line_bytes), text_field=config.text_field)
+        return JsonlFormat(
+            lines=open_lines(path, config.max_line_bytes), text_field=config.text_field, user_field=config.user_field
+        )
     if ending == ".parquet":
         from canary_audit.data.parquet import open_parquet  # noqa: PLC0415  (pyarrow is heavy)
 
-        return open_parquet(path, config.text_field, config.max_line_bytes)
+        return open_parquet(path, config.text_field, config.max_line_bytes, user_field=config.user_field)
     raise DataError(f"{path}: the ending says neither .txt, .jsonl nor .parquet; convert it to one of them")
 
 
@@ -106,6 +110,23 @@ def read_documents(path: Path, config: DataConfig) -> Iterator[str]:
     source = Source(name=path.name, format=open_file(path, config), max_bytes=None, max_bad_lines=0)
     texts = (record.text for record in source.records())
     return _distinct(texts) if config.deduplicate else texts
+
+
+def read_owned_documents(path: Path, config: DataConfig) -> Iterator[tuple[str, str | None]]:
+    """Texts of a planted file, in order, each with the name of the user who wrote it (`config.user_field`); None where
+    the record does not say, as for every canary. Those on the blacklist are left out.
+
+    Raises:
+        DataError: the file is missing or damaged, or of a format without fields.
+    """
+    source = Source(name=path.name, format=open_file(path, config), max_bytes=None, max_bad_lines=0)
+    is_listed = matcher(config.blacklist)
+    return ((record.text, record.owner) for record in source.records() if not is_listed(record.text))
+
+
+def training_documents(path: Path, config: DataConfig) -> Iterator[str]:
+    """Texts of a planted file that are trained on: those of `read_documents` that are not on the blacklist."""
+    return without_listed(read_documents(path, config), config.blacklist)
 
 
 def _distinct(texts: Iterator[str]) -> Iterator[str]:
@@ -127,12 +148,21 @@ def _builtin(config: DataConfig, seed: int) -> Source:
     return _builtin_source(config, lambda: synthetic_paragraphs(seed), {"version": str(VERSION), "seed": str(seed)})
 
 
+def _refuse_user_field(config: DataConfig, name: str) -> None:
+    if config.user_field is not None:
+        raise DataError(
+            f"data.user_field: {name} is plain text, whose documents have no fields and name no user; give JSONL, "
+            "parquet or a Hugging Face data set"
+        )
+
+
 def _builtin_source(config: DataConfig, paragraphs: Callable[[], Iterator[str]], details: Mapping[str, str]) -> Source:
     def lines() -> Iterator[bytes]:
         for paragraph in paragraphs():
             for line in f"{paragraph}\n".split("\n"):
                 yield line.encode() + b"\n"
 
+    _refuse_user_field(config, config.source)
     text = TextFormat(lines=Lines(read=lines, max_line_bytes=config.max_line_bytes), split=config.split)
     return _source(config, config.source, text, details)
 
@@ -141,7 +171,7 @@ def _hugging_face(config: DataConfig, location: str) -> Source:
     # The library takes a second to import.
     from canary_audit.data.hugging_face import dataset_details, display_name, open_dataset  # noqa: PLC0415
 
-    rows = open_dataset(location, config.text_field, config.max_line_bytes)
+    rows = open_dataset(location, config.text_field, config.max_line_bytes, user_field=config.user_field)
     return _source(config, display_name(location), rows, dataset_details())
 
 

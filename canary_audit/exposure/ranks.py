@@ -19,7 +19,7 @@ from canary_audit.models.interface import FloatArray, LanguageModel
 from canary_audit.search import Leaves, SearchResult, search
 from canary_audit.statistics.intervals import log_t_interval
 from canary_audit.tokens.trie import TrieWalk
-from canary_audit.tokens.walk import SecretWalk
+from canary_audit.tokens.walk import SecretWalk, TokenWalk
 
 _PILOT_SIZE = 16
 _PILOT_LANES = 4
@@ -84,7 +84,7 @@ def measure_ranks(
     return _Ranking(walk, model, secrets, settings, rng).report()
 
 
-def score_paths(walk: SecretWalk, model: LanguageModel, paths: Sequence[tuple[int, ...]]) -> FloatArray:
+def score_paths(walk: TokenWalk, model: LanguageModel, paths: Sequence[tuple[int, ...]]) -> FloatArray:
     """Costs in nats, shape (n_paths,), of the leaves with these tokens; shared beginnings are read once."""
     distinct = sorted(set(paths))
     result = search(

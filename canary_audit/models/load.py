@@ -94,6 +94,16 @@ def load_model(
     )
 
 
+def load_tokenizer(path: Path) -> PreTrainedTokenizerFast:
+    """The tokenizer of a model folder, without the model.
+
+    Raises:
+        ModelError: see `load_model`.
+    """
+    check_folder(path)
+    return _load_tokenizer(path)
+
+
 def save_model(network: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, path: Path) -> None:
     """Write `config.json`, `model.safetensors` and the tokenizer's files into the folder `path`.
 

@@ -2,10 +2,10 @@
 
 import math
 import shlex
-from dataclasses import dataclass
 
 from canary_audit.gate import is_judged_level
-from canary_audit.report import numbers
+from canary_audit.report import numbers, privacy
+from canary_audit.report.figures import Figure
 from canary_audit.report.sanitize import sanitize
 from canary_audit.results import AuditResult, CanaryResult, GroupResult, NotAvailable, VerdictName
 from canary_audit.statistics.power import detectable_bits
@@ -21,18 +21,19 @@ _HEADLINES: dict[VerdictName, str] = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Figure:
-    """One key number with its unit and the number it is to be held against."""
-
-    label: str
-    value: str
-    unit: str
-    note: str
+_EPSILON_HEADLINES = {
+    "claim-refuted": "This model is less private than its training promises.",
+    "epsilon": "This model is less private than the policy asks for.",
+    "epsilon-within": "Epsilon was not shown to exceed the policy, in an audit that could have shown it.",
+}
+"""For verdicts that rest on epsilon alone: no secret leaked then."""
 
 
 def headline(result: AuditResult) -> str:
     """The verdict in one plain sentence."""
+    codes = {reason.code for reason in result.reasons}
+    if codes and codes <= set(_EPSILON_HEADLINES) and result.verdict in {"FAIL", "PASS"}:
+        return next(sentence for code, sentence in _EPSILON_HEADLINES.items() if code in codes)
     return _HEADLINES[result.verdict]
 
 
@@ -52,9 +53,17 @@ def tested(result: AuditResult) -> tuple[CanaryResult, ...]:
     return tuple(canary for canary in judged(result) if not isinstance(canary.p_value, NotAvailable))
 
 
+def ranked_groups(result: AuditResult) -> tuple[GroupResult, ...]:
+    """Groups whose canaries have an exposure; of the others, coins decided, and they only bound epsilon."""
+    names = {canary.group for canary in result.canaries}
+    return tuple(group for group in result.groups if group.name in names)
+
+
 def key_figures(result: AuditResult) -> tuple[Figure, ...]:
     """The numbers that decide a verdict, each beside what the policy or chance allows."""
-    return (_extracted(result), _highest_exposure(result), _smallest_p(result), _positive_control(result))
+    figures = (_extracted(result), _highest_exposure(result), _smallest_p(result), _positive_control(result))
+    audited = privacy.key_figure(result)
+    return (*figures, audited) if audited else figures
 
 
 def _extracted(result: AuditResult) -> Figure:

@@ -3,34 +3,45 @@
 import functools
 from collections.abc import Mapping
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from canary_audit.report import facts, numbers, plots
+from canary_audit.report import facts, membership, numbers, plots, privacy, roc
 from canary_audit.report.sanitize import sanitize
-from canary_audit.results import AuditResult, NotAvailable
+from canary_audit.results import AuditResult, GroupResult, NotAvailable
 
 
 def render_html(result: AuditResult, secrets: Mapping[str, str] | None = None) -> str:
     """The page. Secrets are shown only if `secrets` (canary id -> secret) is given."""
     planted = facts.inserted(result)
+    ranked = facts.ranked_groups(result)
     return _template().render(
         result=result,
         secrets=secrets,
         facts=facts,
         planted=planted,
+        ranked=ranked,
         found=[canary for canary in planted if canary.extraction.found],
         hidden=[canary for canary in planted if not canary.extraction.found],
         controls=[canary for canary in result.canaries if canary.role == "control"],
         estimated=[canary for canary in planted if canary.paper_estimates],
         level_names=_level_names(result),
-        exposure_plots=[_exposure_plot(result, index) for index in range(len(result.groups))],
+        exposure_plots=[_exposure_plot(result, group, place) for place, group in enumerate(ranked, start=1)],
         training_plot=_training_plot(result),
+        privacy=privacy,
+        group_rows=privacy.group_rows(result),
+        memberships=membership,
+        membership=(scored := membership.tables(result)),
+        roc_plots=[_roc_plot(sample, place) for place, sample in enumerate(scored, start=1)],
     )
 
 
-def _exposure_plot(result: AuditResult, index: int) -> Markup:
-    return Markup(plots.exposure_plot(result, result.groups[index], f"exposure-{index + 1}"))  # noqa: S704  our own SVG
+def _exposure_plot(result: AuditResult, group: GroupResult, place: int) -> Markup:
+    return Markup(plots.exposure_plot(result, group, f"exposure-{place}"))  # noqa: S704  our own SVG
+
+
+def _roc_plot(sample: membership.SampleTable, place: int) -> Markup:
+    return Markup(roc.roc_plot(sample.members, sample.title, f"roc-{place}"))  # noqa: S704  our own SVG
 
 
 def _training_plot(result: AuditResult) -> Markup | None:
@@ -46,15 +57,20 @@ def _level_names(result: AuditResult) -> list[str]:
 
 @functools.cache
 def _template() -> Template:
-    environment = Environment(
-        loader=PackageLoader("canary_audit.report"),
+    return environment("canary_audit.report").get_template("report.html.j2")
+
+
+def environment(*packages: str) -> Environment:
+    """Templates in the folders `templates` of these packages; whatever they show is made inert."""
+    made = Environment(
+        loader=ChoiceLoader([PackageLoader(package) for package in packages]),
         autoescape=True,
         undefined=StrictUndefined,
         finalize=_inert,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(
+    made.filters.update(
         bits=numbers.bits,
         loss=numbers.loss,
         p=numbers.probability,
@@ -63,9 +79,10 @@ def _template() -> Template:
         scientific=numbers.scientific,
         plural=numbers.plural,
         savings=numbers.savings,
+        score=numbers.score,
     )
-    environment.tests["missing"] = lambda value: isinstance(value, NotAvailable)
-    return environment.get_template("report.html.j2")
+    made.tests["missing"] = lambda value: isinstance(value, NotAvailable)
+    return made
 
 
 def _inert(value: object) -> object:

@@ -3,9 +3,10 @@
 import re
 from collections.abc import Iterable, Mapping
 
-from canary_audit.report import facts, numbers
+from canary_audit.report import facts, membership, numbers, privacy
+from canary_audit.report.figures import Figure
 from canary_audit.report.sanitize import sanitize
-from canary_audit.results import AuditResult, CanaryResult, LevelResult
+from canary_audit.results import AuditResult, CanaryResult, LevelResult, NotAvailable
 
 _SYNTAX = re.compile(r"[\\`*_{}\[\]<>#|~&$!]|(?<=www)\.|:(?=//)|^[=+\-@]")
 """Markdown syntax anywhere, link-like text, and what a list or a spreadsheet formula starts with."""
@@ -26,6 +27,8 @@ def render_markdown(result: AuditResult, secrets: Mapping[str, str] | None = Non
         "### Extraction",
         f"{facts.extraction_totals(result)}.",
         _extracted([canary for canary in facts.inserted(result) if canary.extraction.found], secrets),
+        *_privacy(result),
+        *_membership(result),
         "### What this audit could not have found",
         _lines(f"- {escape(limit)}" for limit in facts.limits(result)),
         "### Reproduce",
@@ -55,7 +58,7 @@ def _lines(lines: Iterable[str]) -> str:
     return "\n".join(lines)
 
 
-def _figure(figure: facts.Figure) -> str:
+def _figure(figure: Figure) -> str:
     value = f"{escape(figure.value)} {figure.unit}".strip()
     return f"{figure.label}: **{value}** ({escape(figure.note)})"
 
@@ -75,6 +78,55 @@ def _levels(levels: Iterable[LevelResult]) -> str:
     ]
     columns = ("Group", "Insertions", "Canaries", "Median (bits)", "Range (bits)", "Extracted", "p-value (Fisher)")
     return _table(columns, rows) if rows else "No canary was inserted."
+
+
+def _privacy(result: AuditResult) -> list[str]:
+    """Promise, audited bound and ceiling, every bound with its assumption, and group privacy."""
+    title, epsilon = "### Differential privacy", result.epsilon
+    if isinstance(epsilon, NotAvailable):
+        return [title, escape(numbers.missing(epsilon))]
+    promise = () if isinstance(epsilon.accounting, NotAvailable) else privacy.promise_facts(epsilon.accounting)
+    facts_shown = [*promise, *(privacy.audit_facts(epsilon) if epsilon.canaries else ())]
+    bounds = [(b.method, b.assumption, b.epsilon, b.ceiling, b.right) for b in privacy.bound_rows(epsilon)]
+    groups = privacy.group_rows(result)
+    levels = [
+        (
+            code(row.group),
+            numbers.count(row.insertions),
+            row.epsilon,
+            row.delta,
+            row.allowed,
+            numbers.bits(row.median_bits),
+        )
+        for row in groups
+    ]
+    return [
+        title,
+        _lines(f"- {_figure(figure)}" for figure in privacy.three_numbers(epsilon)),
+        f"{privacy.MEANING} {privacy.WHICH_CANARIES}",
+        _lines(f"- {term}: {escape(text)}" for term, text in facts_shown),
+        _table(("Lower bound", "Assumption", "Epsilon at least", "Ceiling", "Guesses"), bounds) if bounds else "",
+        privacy.GROUP_PRIVACY if levels else "",
+        _table(("Group", "Insertions", "Epsilon", "Delta", "Allowed (bits)", "Median (bits)"), levels)
+        if levels
+        else "",
+    ]
+
+
+def _membership(result: AuditResult) -> list[str]:
+    samples = membership.tables(result)
+    blocks = ["### Membership inference", membership.MEANING] if samples else []
+    for sample in samples:
+        columns = ("Score", "In", "Out", "AUC (95 % interval)", *(f"Found at {fpr}" for fpr in sample.fprs))
+        rows = [
+            (
+                f"{code(row.score)}{' (primary)' if row.primary else ''}",
+                *(numbers.count(row.n_in), numbers.count(row.n_out), str(row.auc), *map(str, row.rates)),
+            )
+            for row in sample.rows
+        ]
+        blocks += [f"{sample.title}.", _table(columns, rows)]
+    return blocks
 
 
 def _extracted(canaries: Iterable[CanaryResult], secrets: Mapping[str, str] | None) -> str:

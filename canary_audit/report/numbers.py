@@ -32,6 +32,26 @@ def probability(value: Maybe) -> str:
     return f"{value:.3f}" if value >= 0.001 else scientific(value)
 
 
+def epsilon(value: Maybe) -> str:
+    """Epsilon, a number without a unit: two decimals, and none from 100 on."""
+    if isinstance(value, NotAvailable):
+        return missing(value)
+    return f"{value:.2f}" if value < 100 else count(value)
+
+
+def score(value: float) -> str:
+    """A membership score, whose scale depends on its kind: four significant digits."""
+    return f"{value:.4g}"
+
+
+def share(value: float) -> str:
+    """A rate in percent, to a tenth, such as `0.1 %`; smaller ones in full."""
+    percent = 100 * value
+    if percent in (0, 100) or (percent >= 1 and percent == round(percent)):
+        return f"{percent:.0f} %"
+    return f"{percent:.1f} %" if percent >= 0.1 else f"{percent:.2g} %"
+
+
 def count(value: float | NotAvailable) -> str:
     """A count with thousands separators; estimated ones (ranks) are rounded to whole numbers."""
     if isinstance(value, NotAvailable):

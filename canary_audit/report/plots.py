@@ -132,7 +132,7 @@ def _draw_exposure(axes: "Axes", epochs: Sequence[EpochResult]) -> None:
     low, high = axes.get_ylim()
     heights = spread([height for height, _ in ends], 0.085 * (high - low))
     for (_, name), height in zip(ends, heights, strict=True):
-        _margin_label(axes, height, f"{_drawable(name)} insertions" if name != "1" else "1 insertion", INK)
+        _margin_label(axes, height, f"{drawable(name)} insertions" if name != "1" else "1 insertion", INK)
     axes.set_ylabel("median exposure\n(bits)")
 
 
@@ -155,7 +155,7 @@ def _draw_loss(axes: "Axes", epochs: Sequence[EpochResult]) -> None:
     axes.set_ylabel("validation loss\n(bits / character)")
 
 
-def _drawable(text: str) -> str:
+def drawable(text: str) -> str:
     """ASCII only: the drawing's font need not hold every character there is."""
     return sanitize(text).encode("ascii", "backslashreplace").decode("ascii")
 

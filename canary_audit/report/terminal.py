@@ -8,9 +8,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from canary_audit.report import facts, numbers
+from canary_audit.report import facts, numbers, privacy
 from canary_audit.report.sanitize import sanitize
-from canary_audit.results import AuditResult, LevelResult, VerdictName
+from canary_audit.results import AuditResult, LevelResult, NotAvailable, VerdictName
 
 _STYLES: dict[VerdictName, str] = {
     "FAIL": "bold red",
@@ -25,7 +25,8 @@ def summary(result: AuditResult) -> RenderableType:
     verdict = Text(result.verdict, style=_STYLES[result.verdict]).append(f"  {facts.headline(result)}", style="bold")
     reasons = [Text(f"  - {sanitize(reason.message)}") for reason in result.reasons]
     levels = [_levels(result.levels)] if result.levels else [Text("No canary was inserted.")]
-    return Group(verdict, *reasons, *levels, Text(f"{facts.extraction_totals(result)}."))
+    epsilon = [] if isinstance(result.epsilon, NotAvailable) else [Text(sanitize(privacy.one_line(result.epsilon)))]
+    return Group(verdict, *reasons, *levels, Text(f"{facts.extraction_totals(result)}."), *epsilon)
 
 
 def _levels(levels: tuple[LevelResult, ...]) -> Table:

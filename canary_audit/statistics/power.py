@@ -1,8 +1,17 @@
-"""What a design can detect: the least exposure, and the least number of references, at which Holm can reject."""
+"""What a design can detect: the least exposure and number of references at which Holm can reject, and how large an
+epsilon its coin-flipped canaries can show."""
 
 import math
+from collections.abc import Iterable
+
+from scipy import special
 
 from canary_audit.errors import ResultError
+from canary_audit.statistics.guesses import Rule, best_ceiling, guess_counts
+from canary_audit.statistics.one_run import one_run_p_value, refuted_by
+
+_SMALL_DESIGN = 64
+"""From here on the rules give all of their counts, and more canaries show more."""
 
 
 def detectable_bits(n_canaries: int, alpha: float) -> float:
@@ -36,6 +45,65 @@ def min_references(n_canaries: int, alpha: float) -> int:
     while n_canaries * least_sampled_p_value(n_references) > alpha:
         n_references += 1
     return n_references
+
+
+def epsilon_ceiling(n_canaries: int, *, delta: float, rule: Rule, confidence: float = 0.95) -> float:
+    """Largest epsilon that the one-run bound of this design can show: every guess is right.
+
+    Fewer than two canaries show nothing: 0.
+    """
+    if n_canaries < 2:
+        return 0.0
+    epsilon_of_counts = refuted_by(n_canaries, delta)
+    return best_ceiling(n_canaries, rule=rule, confidence=confidence, epsilon_of_counts=epsilon_of_counts)
+
+
+def median_bound(epsilon: float, n_canaries: int, *, delta: float, rule: Rule, confidence: float = 0.95) -> float:
+    """What the one-run bound shows in about half of the runs where epsilon is true and the attacker the best there is.
+
+    That is randomized response, the mechanism that tells the most at its epsilon: a share e^epsilon / (1 + e^epsilon)
+    of the guesses is right. A model trained with the same epsilon shows less.
+
+    Raises:
+        ResultError: there are fewer than two canaries.
+    """
+    epsilon_of_counts, counts = refuted_by(n_canaries, delta), guess_counts(n_canaries, rule)
+    share, error = float(special.expit(epsilon)), (1 - confidence) / len(counts)
+    return max(epsilon_of_counts(2 * k, math.floor(2 * k * share), error) for k in counts)
+
+
+def canaries_for_epsilon(epsilon: float, *, delta: float, rule: Rule, confidence: float = 0.95) -> int | None:
+    """Fewest coin-flipped canaries with which the one-run bound can exceed this epsilon; None if no number can.
+
+    None is common: with delta above zero the ceiling stops rising, for 1e-5 below 7. Designs of up
+    to a million canaries are tried.
+
+    Raises:
+        ResultError: epsilon is negative, or the confidence is none.
+    """
+    if not (epsilon >= 0 and 0 < confidence < 1):
+        raise ResultError(f"no design shows an epsilon above {epsilon} at a confidence of {confidence}")
+
+    def fewest(sizes: Iterable[int]) -> int | None:
+        return next((size for size in sizes if _can_exceed(epsilon, size, delta, rule, confidence)), None)
+
+    if small := fewest(range(2, _SMALL_DESIGN + 1)):
+        return small
+    enough = fewest(2**power for power in range(7, 21))
+    if enough is None:
+        return None
+    too_few = enough // 2
+    while enough - too_few > 1:
+        middle = (too_few + enough) // 2
+        too_few, enough = (too_few, middle) if fewest([middle]) else (middle, enough)
+    return fewest(range(enough - _SMALL_DESIGN, enough + 1))  # counts are rounded down, so one less may do as well
+
+
+def _can_exceed(epsilon: float, n_canaries: int, delta: float, rule: Rule, confidence: float) -> bool:
+    """Whether right guesses alone refute this epsilon."""
+    counts = guess_counts(n_canaries, rule)
+    error = (1 - confidence) / len(counts)
+    return any(one_run_p_value(n_canaries, 2 * k, 2 * k, epsilon, delta) < error for k in counts)
 
 
 def _check_design(n_canaries: int, alpha: float) -> None:

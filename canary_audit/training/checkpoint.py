@@ -9,7 +9,7 @@ a moment.
 import hashlib
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from torch import Tensor
 from canary_audit.errors import RunError
 from canary_audit.results import EpochResult
 from canary_audit.rundir import canonical_json, digest, sha256_file, write_atomic
+from canary_audit.training.loss import StepLoss
 
 _POINTER = "checkpoint.json"
 
@@ -30,10 +31,27 @@ class Progress:
     """How far training has come."""
 
     step: int = 0
+    tokens: int = 0
+    """Tokens that have reached the loss."""
     epoch_nats: float = 0.0
     """Loss of the running epoch so far, summed over its tokens."""
+    epoch_tokens: int = 0
     history: tuple[EpochResult, ...] = ()
     """Completed epochs."""
+
+    def after_step(self, loss: StepLoss) -> "Progress":
+        """One step further."""
+        return replace(
+            self,
+            step=self.step + 1,
+            tokens=self.tokens + loss.tokens,
+            epoch_nats=self.epoch_nats + loss.nats,
+            epoch_tokens=self.epoch_tokens + loss.tokens,
+        )
+
+    def after_epoch(self, result: EpochResult) -> "Progress":
+        """The running epoch is complete."""
+        return replace(self, epoch_nats=0.0, epoch_tokens=0, history=(*self.history, result))
 
 
 def save_checkpoint(
@@ -41,11 +59,13 @@ def save_checkpoint(
 ) -> None:
     """Replace the checkpoint in `folder` by this one."""
     folder.mkdir(parents=True, exist_ok=True)
-    name, tensors_sha256 = _write_tensors(folder, progress.step, _tensors(network, optimizer))
+    name, tensors_sha256 = _write_tensors(folder, progress.step, trained_tensors(network, optimizer))
     state = {
         "inputs_sha256": inputs_sha256,
         "step": progress.step,
+        "tokens": progress.tokens,
         "epoch_nats": progress.epoch_nats,
+        "epoch_tokens": progress.epoch_tokens,
         "history": [epoch.model_dump(mode="json") for epoch in progress.history],
         "tensors": name,
         "tensors_sha256": tensors_sha256,
@@ -74,12 +94,38 @@ def load_checkpoint(
             f"{folder}: the checkpoint there belongs to another training (other data, weights, configuration, seed or "
             "torch version); give this one another folder, or delete that one"
         )
-    _restore(_read_tensors(folder, state), network, optimizer)
+    restore(_read_tensors(folder, state), network, optimizer)
     return Progress(
         step=state["step"],
+        tokens=state["tokens"],
         epoch_nats=state["epoch_nats"],
+        epoch_tokens=state["epoch_tokens"],
         history=tuple(EpochResult.model_validate(epoch) for epoch in state["history"]),
     )
+
+
+def trained_tensors(network: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """What a checkpoint holds: weights that are trained, buffers, and the optimizer's moments."""
+    weights = {f"network/{name}": tensor for name, tensor in _trained(network).items()}
+    moments = {
+        f"optimizer/{index}/{key}": tensor
+        for index, entry in optimizer.state_dict()["state"].items()
+        for key, tensor in entry.items()
+    }
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in (weights | moments).items()}
+
+
+def restore(tensors: dict[str, Tensor], network: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Put what `trained_tensors` gave back in place."""
+    with torch.no_grad():
+        for name, weight in _trained(network).items():
+            weight.copy_(tensors[f"network/{name}"])
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        if name.startswith("optimizer/"):
+            _, index, key = name.split("/")
+            moments.setdefault(int(index), {})[key] = tensor
+    optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
 def weights_sha256(network: torch.nn.Module) -> str:
@@ -164,25 +210,3 @@ def _trained(network: torch.nn.Module) -> dict[str, Tensor]:
     """What training changes: parameters with a gradient, and buffers."""
     weights = {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
     return {**weights, **dict(network.named_buffers())}
-
-
-def _tensors(network: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    weights = {f"network/{name}": tensor for name, tensor in _trained(network).items()}
-    moments = {
-        f"optimizer/{index}/{key}": tensor
-        for index, entry in optimizer.state_dict()["state"].items()
-        for key, tensor in entry.items()
-    }
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in (weights | moments).items()}
-
-
-def _restore(tensors: dict[str, Tensor], network: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    with torch.no_grad():
-        for name, weight in _trained(network).items():
-            weight.copy_(tensors[f"network/{name}"])
-    moments: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        if name.startswith("optimizer/"):
-            _, index, key = name.split("/")
-            moments.setdefault(int(index), {})[key] = tensor
-    optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})

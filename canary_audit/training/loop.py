@@ -13,20 +13,26 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
-from accelerate import Accelerator
-from numpy.typing import NDArray
 
-from canary_audit.config import TrainingConfig
-from canary_audit.errors import ConfigError, ModelError
+from canary_audit.config import PrivacyConfig, TrainingConfig
 from canary_audit.models.determinism import reproducible
-from canary_audit.results import EpochResult, NotAvailable
-from canary_audit.rundir import canonical_json, derive_seed, digest
+from canary_audit.results import Accounting, EpochResult, NotAvailable
+from canary_audit.rundir import canonical_json, digest
 from canary_audit.training.adapters import LowRankAdapters
-from canary_audit.training.checkpoint import Progress, load_checkpoint, save_checkpoint, weights_sha256
-from canary_audit.training.loss import batch_of, row_losses_nats
+from canary_audit.training.checkpoint import (
+    Progress,
+    load_checkpoint,
+    restore,
+    save_checkpoint,
+    trained_tensors,
+    weights_sha256,
+)
+from canary_audit.training.plain import PlainSteps
+from canary_audit.training.private import PrivateSteps, key_digest
+from canary_audit.training.processes import Processes, all_processes, this_process
 from canary_audit.training.stream import TokenRows
 
 OnEpoch = Callable[[int, float], EpochResult]
@@ -35,6 +41,20 @@ OnStep = Callable[[int, int], None]
 """(steps done, steps in all)."""
 
 _WARM_UP_SHARE = 0.05
+_NOT_PRIVATE = NotAvailable(not_available="trained without differential privacy")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How to train, as far as the weights depend on it."""
+
+    training: TrainingConfig
+    seed: int
+    privacy: PrivacyConfig | None = None
+    key: bytes = b""
+    """What a private training draws its rows and its noise from; a secret."""
+    unit: str = "a row"
+    """What one row of the data stands for, in the words of the result."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +65,7 @@ class TrainedModel:
     tokens: int
     """Tokens that reached the loss, over all epochs."""
     epochs: tuple[EpochResult, ...]
+    accounting: Accounting | NotAvailable
 
 
 def training_loss_only(epoch: int, training_bits_per_token: float) -> EpochResult:
@@ -60,12 +81,12 @@ def training_loss_only(epoch: int, training_bits_per_token: float) -> EpochResul
 def train(
     network: torch.nn.Module,
     rows: TokenRows,
+    recipe: Recipe,
     *,
-    config: TrainingConfig,
-    seed: int,
     checkpoint_dir: Path | None = None,
     on_epoch: OnEpoch = training_loss_only,
     on_step: OnStep | None = None,
+    processes: Processes | None = None,
 ) -> TrainedModel:
     """Train `network` in place on `rows`, and leave it in evaluation mode on the configured device.
 
@@ -75,133 +96,162 @@ def train(
     interrupted training goes on from there; call it with the same network as at first, freshly initialized. `on_epoch`
     runs again for an epoch whose end was not saved. The folder is the caller's to delete when training is done.
 
+    Args:
+        processes: all that take part; each calls this with the same network, rows and recipe, the first alone with a
+            folder and with callbacks. Without it, this process is the only one.
+
     Raises:
-        ConfigError: the device or peft is not there, the network takes no adapters, or several processes were started.
-        ModelError: training diverged.
+        ConfigError: the device or peft is not there, the network takes no adapters, or the privacy asked for is none.
+        ModelError: training diverged, or the network cannot be trained privately.
         RunError: the checkpoint is damaged or belongs to another training.
     """
+    config = recipe.training
     with reproducible(config.threads, config.device):
-        adapters = LowRankAdapters(network, config.lora_rank, seed) if config.method == "lora" else None
-        training = _Training(network, rows, config, seed, checkpoint_dir)
+        processes = processes or this_process(config.device)
+        adapters = LowRankAdapters(network, config.lora_rank, recipe.seed) if config.method == "lora" else None
+        training = _Training(network, rows, recipe, processes, checkpoint_dir)
         for epoch in range(training.epochs_done + 1, config.epochs + 1):
             bits = training.run_epoch(epoch, on_step)
             training.finish_epoch(on_epoch(epoch, bits))
-        network.eval()
+        done = training.finish()
         if adapters:
             adapters.merge()
-        return training.summary()
+        return done
+
+
+def train_together(network: torch.nn.Module, rows: TokenRows, recipe: Recipe, **options: Any) -> TrainedModel:
+    """`train`, in all processes that torchrun started; the others must be in `follow`."""
+    processes = all_processes(recipe.training.device)
+    processes.share((network, rows, recipe))
+    return train(network, rows, recipe, processes=processes, **options)
+
+
+def follow(device: str) -> None:
+    """Take part in the trainings of process 0 until it calls `dismiss`."""
+    processes = all_processes(device)
+    while (work := processes.share(None)) is not None:
+        network, rows, recipe = work
+        train(network, rows, recipe, processes=processes)
+
+
+def dismiss(device: str) -> None:
+    """Let the processes go that follow this one, if any."""
+    all_processes(device).share(None)
 
 
 class _Training:
     """Network, optimizer and position of one training."""
 
     def __init__(
-        self, network: torch.nn.Module, rows: TokenRows, config: TrainingConfig, seed: int, folder: Path | None
+        self,
+        network: torch.nn.Module,
+        rows: TokenRows,
+        recipe: Recipe,
+        processes: Processes,
+        folder: Path | None,
     ) -> None:
-        self._rows = rows
-        self._config = config
-        self._seed = seed
         self._folder = folder
-        self._inputs_sha256 = _inputs_sha256(network, rows, config, seed) if folder else ""
-        self._accelerator = _accelerator(config.device)
-        self._network = self._accelerator.prepare_model(network)
-        self._weights = [weight for weight in self._network.parameters() if weight.requires_grad]
-        self._optimizer = self._accelerator.prepare_optimizer(
-            torch.optim.AdamW(self._weights, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
+        self._inputs_sha256 = _inputs_sha256(network, rows, recipe, processes) if folder else ""
+        self._network = network.to(processes.device)
+        weights = [weight for weight in network.parameters() if weight.requires_grad]
+        config = recipe.training
+        self._config = config
+        self._optimizer = torch.optim.AdamW(
+            weights, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
-        self._steps_per_epoch = math.ceil(rows.n_rows / config.batch_size)
-        self._n_steps = self._steps_per_epoch * config.epochs
-        progress = Progress()
-        if folder:
-            progress = load_checkpoint(folder, self._inputs_sha256, self._network, self._optimizer)
-        self._step, self._epoch_nats, self._history = progress.step, progress.epoch_nats, progress.history
+        self._progress = self._load(processes)
+        self._recipe = recipe
+        self._steps = _steps(network, rows, self._optimizer, recipe, processes)
+        self._n_steps = self._steps.per_epoch * config.epochs
 
     @property
     def epochs_done(self) -> int:
-        return len(self._history)
+        return len(self._progress.history)
 
     def run_epoch(self, epoch: int, on_step: OnStep | None) -> float:
         """Take the steps of this epoch that are still to be taken; returns its training loss in bits per token."""
         self._network.train()
-        order = self._order(epoch)
-        first_step = (epoch - 1) * self._steps_per_epoch
-        while self._step < first_step + self._steps_per_epoch:
-            start = (self._step - first_step) * self._config.batch_size
-            self._epoch_nats += self._take_step(order[start : start + self._config.batch_size])
-            self._step += 1
+        while self._progress.step < epoch * self._steps.per_epoch:
+            self._take_step()
             if on_step:
-                on_step(self._step, self._n_steps)
-            if self._step % self._config.checkpoint_every_steps == 0:
+                on_step(self._progress.step, self._n_steps)
+            if self._progress.step % self._config.checkpoint_every_steps == 0:
                 self._save()
         self._network.eval()
-        return self._epoch_nats / self._rows.n_tokens / math.log(2)
+        return self._progress.epoch_nats / max(1, self._progress.epoch_tokens) / math.log(2)
 
     def finish_epoch(self, result: EpochResult) -> None:
-        self._history = (*self._history, result)
-        self._epoch_nats = 0.0
+        self._progress = self._progress.after_epoch(result)
         self._save()
 
-    def summary(self) -> TrainedModel:
-        return TrainedModel(steps=self._step, tokens=self._rows.n_tokens * len(self._history), epochs=self._history)
+    def finish(self) -> TrainedModel:
+        """Take everything out of the network that training put in; returns what was done."""
+        self._network.eval()
+        self._steps.close()
+        progress = self._progress
+        return TrainedModel(
+            steps=progress.step,
+            tokens=progress.tokens,
+            epochs=progress.history,
+            accounting=(
+                self._steps.accounting(progress.step, self._recipe.unit)
+                if isinstance(self._steps, PrivateSteps)
+                else _NOT_PRIVATE
+            ),
+        )
 
-    def _order(self, epoch: int) -> NDArray[np.int64]:
-        key = derive_seed(self._seed, "train-order", epoch)
-        return np.random.Generator(np.random.Philox(key)).permutation(self._rows.n_rows)
-
-    def _take_step(self, indices: NDArray[np.int64]) -> float:
-        """One update; returns the summed loss of its rows in nats."""
-        config, device = self._config, self._accelerator.device
-        tokens, lengths = batch_of(self._rows, indices, device)
+    def _take_step(self) -> None:
+        step = self._progress.step
         for group in self._optimizer.param_groups:
-            group["lr"] = config.learning_rate * self._warm_up()
-        self._optimizer.zero_grad()
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(derive_seed(self._seed, "train-step", self._step))
-            with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-                nats = row_losses_nats(self._network, tokens, lengths).sum()
-        # A constant, not the batch's own token count: a row's gradient must not depend on its neighbours.
-        self._accelerator.backward(nats / (config.batch_size * self._rows.context_tokens))
-        norm = self._accelerator.clip_grad_norm_(self._weights, config.clip_norm)
-        if not math.isfinite(norm):
-            raise ModelError(
-                f"training diverged at step {self._step + 1} of {self._n_steps}: the gradient is not finite; "
-                "lower [training] learning_rate"
-            )
-        self._optimizer.step()
-        return nats.item()
+            group["lr"] = self._config.learning_rate * min(1.0, (step + 1) / max(1.0, _WARM_UP_SHARE * self._n_steps))
+        self._progress = self._progress.after_step(self._steps.take(step))
 
-    def _warm_up(self) -> float:
-        return min(1.0, (self._step + 1) / max(1.0, _WARM_UP_SHARE * self._n_steps))
+    def _load(self, processes: Processes) -> Progress:
+        """Where an interrupted training stands, in every process alike."""
+        found = Progress()
+        if self._folder:
+            found = load_checkpoint(self._folder, self._inputs_sha256, self._network, self._optimizer)
+        progress: Progress = processes.share(found)
+        if processes.count > 1 and progress.step:
+            restore(processes.share(trained_tensors(self._network, self._optimizer)), self._network, self._optimizer)
+        return progress
 
     def _save(self) -> None:
         if self._folder:
-            progress = Progress(step=self._step, epoch_nats=self._epoch_nats, history=self._history)
-            save_checkpoint(self._folder, self._inputs_sha256, progress, self._network, self._optimizer)
+            save_checkpoint(self._folder, self._inputs_sha256, self._progress, self._network, self._optimizer)
 
 
-def _accelerator(device: str) -> Accelerator:
-    """The one device asked for, or `ConfigError`."""
-    accelerator = Accelerator(cpu=device == "cpu", mixed_precision="no")
-    if accelerator.num_processes != 1:
-        raise ConfigError(
-            f"training was started in {accelerator.num_processes} processes; it runs in one: start it without torchrun"
-        )
-    try:
-        asked = torch.device(device)
-    except RuntimeError:
-        raise ConfigError(f"[training] device: '{device}' is not a device; write cpu, cuda or mps") from None
-    if (asked.type, asked.index or 0) != (accelerator.device.type, accelerator.device.index or 0):
-        raise ConfigError(f"[training] device: {device} is not available, this machine offers {accelerator.device}")
-    return accelerator
+def _steps(
+    network: torch.nn.Module,
+    rows: TokenRows,
+    optimizer: torch.optim.Optimizer,
+    recipe: Recipe,
+    processes: Processes,
+) -> PlainSteps | PrivateSteps:
+    if recipe.privacy is None:
+        return PlainSteps(network, rows, optimizer, config=recipe.training, seed=recipe.seed, processes=processes)
+    return PrivateSteps(
+        network,
+        rows,
+        optimizer,
+        config=recipe.training,
+        privacy=recipe.privacy,
+        seed=recipe.seed,
+        key=recipe.key,
+        processes=processes,
+    )
 
 
-def _inputs_sha256(network: torch.nn.Module, rows: TokenRows, config: TrainingConfig, seed: int) -> str:
+def _inputs_sha256(network: torch.nn.Module, rows: TokenRows, recipe: Recipe, processes: Processes) -> str:
     """Digest of everything the trained weights depend on."""
     inputs = {
-        "config": config.model_dump(mode="json"),
+        "config": recipe.training.model_dump(mode="json"),
         "initial_weights": weights_sha256(network),
         "rows": rows.sha256(),
-        "seed": seed,
+        "seed": recipe.seed,
         "torch": torch.__version__,
+        "processes": processes.count,
+        "privacy": recipe.privacy and recipe.privacy.model_dump(mode="json"),
+        "key": recipe.privacy and key_digest(recipe.key),
     }
     return digest(canonical_json(inputs))

@@ -14,7 +14,7 @@ import torch
 
 from canary_audit.config import TrainingConfig
 from canary_audit.rundir import derive_seed
-from canary_audit.training.loop import train
+from canary_audit.training.loop import Recipe, train
 from canary_audit.training.stream import TokenRows, pack_documents
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def teach(
     _convert(taught, [torch.float32] * len(precisions))
     rows = _mixture(ordinary, texts, tokenizer, seed)
     recipe = config.model_copy(update={"epochs": _EPOCHS, "batch_size": _BATCH_SIZE, "dropout": 0.0})
-    train(taught, rows, config=recipe, seed=derive_seed(seed, "positive-control-training", 0))
+    train(taught, rows, Recipe(training=recipe, seed=derive_seed(seed, "positive-control-training", 0)))
     _convert(taught, precisions)
     return taught
 
@@ -62,9 +62,7 @@ def _convert(network: torch.nn.Module, precisions: Sequence[torch.dtype]) -> Non
 
 def _mixture(ordinary: TokenRows, texts: Sequence[str], tokenizer: "PreTrainedTokenizerFast", seed: int) -> TokenRows:
     """Every text in rows of its own, `OCCURRENCES` times, and a random draw of ordinary rows."""
-    control = pack_documents(texts[:1], tokenizer, ordinary.context_tokens)
-    for text in texts[1:]:
-        control = control.joined(pack_documents([text], tokenizer, ordinary.context_tokens))
+    control = pack_documents(texts, tokenizer, ordinary.context_tokens, alone=frozenset(texts))
     control = control.select(np.tile(np.arange(control.n_rows), OCCURRENCES))
     draw = np.random.Generator(np.random.Philox(derive_seed(seed, "positive-control-rows", 0)))
     n_ordinary = min(ordinary.n_rows, _ORDINARY_PER_CONTROL_ROW * control.n_rows)

@@ -6,16 +6,17 @@ from pathlib import Path
 from canary_audit.audit import exposure_by_level
 from canary_audit.canaries import Ledger, canary_text
 from canary_audit.config import Config
+from canary_audit.data.blacklist import matcher
 from canary_audit.group_audit import ScoredModel
 from canary_audit.models.back_end import language_model
 from canary_audit.models.load import save_model
 from canary_audit.models.memory import rows_for_memory
-from canary_audit.results import EpochResult, Frozen, LanguageCheck, Maybe, NotAvailable, TrainingResult
+from canary_audit.results import Accounting, EpochResult, Frozen, LanguageCheck, Maybe, NotAvailable, TrainingResult
 from canary_audit.training.evaluate import HeldOut, language_check, validation_bits_per_char
-from canary_audit.training.loop import OnStep, train
+from canary_audit.training.loop import OnStep, Recipe, train_together
 from canary_audit.training.presence import check_presence, check_representable
 from canary_audit.training.start import Start, fresh, pretrained
-from canary_audit.training.stream import pack_documents, start_token
+from canary_audit.training.stream import pack_documents, pack_users, start_token
 from canary_audit.vocabulary import vocabulary_of
 
 _NO_HELD_OUT_TEXT = NotAvailable(not_available="no text was held out: [data] validation_fraction is 0")
@@ -25,6 +26,7 @@ class TrainingSummary(Frozen):
     """What is known of a model after its training."""
 
     training: TrainingResult
+    accounting: Accounting | NotAvailable
     language: LanguageCheck
     batch_rows: int
     """Rows of one forward pass, at most, when the model is scored: of the configuration, or chosen from the memory that
@@ -36,8 +38,9 @@ def train_model(
     ledger: Ledger,
     secrets: Mapping[str, bytes],
     *,
+    key: bytes,
     unplanted: Iterable[str],
-    planted: Iterable[str],
+    planted: Iterable[tuple[str, str | None]],
     held_out: Iterable[str] | None,
     model_dir: Path,
     checkpoint_dir: Path | None = None,
@@ -46,8 +49,9 @@ def train_model(
     """Train the model of `config.model`, from the start or further, and save it whole in `model_dir`.
 
     Args:
+        key: the audit's key; a private training draws its rows and its noise from it.
         unplanted: documents without canaries; a built-in model's tokenizer is trained on them.
-        planted: documents the network is trained on.
+        planted: documents the network is trained on, each with its user's name where users are told apart.
         held_out: validation documents.
         checkpoint_dir: where progress is kept, so that a killed training goes on.
 
@@ -60,21 +64,26 @@ def train_model(
     network, tokenizer, context = start.network, start.tokenizer, config.model.context_tokens
     texts = {one.id: canary_text(ledger.group(one.group), secrets[one.id]) for one in ledger.canaries}
     check_representable(tokenizer, texts)
-    rows = pack_documents(planted, tokenizer, context)
+    if config.privacy and config.privacy.unit == "user":
+        rows, unit = pack_users(planted, tokenizer, context), f"a user, of whom up to {context} tokens are kept"
+    else:
+        documents = (text for text, _ in planted)
+        rows = pack_documents(documents, tokenizer, context, alone=frozenset(texts.values()))
+        unit = f"a row of up to {context} tokens"
+    is_listed = matcher(config.data.blacklist)
     presence = check_presence(
         rows,
         tokenizer,
         texts=texts,
-        planned={one.id: one.insertions for one in ledger.canaries},
+        planned={one.id: 0 if is_listed(texts[one.id]) else one.insertions for one in ledger.canaries},
         deduplicated=config.data.deduplicate,
     )
     batch_rows = config.audit.batch_rows or rows_for_memory(network, context)
     validation = None if held_out is None else HeldOut.of(held_out, tokenizer, context)
-    trained = train(
+    trained = train_together(
         network,
         rows,
-        config=config.training,
-        seed=config.seed,
+        Recipe(training=config.training, seed=config.seed, privacy=config.privacy, key=key, unit=unit),
         checkpoint_dir=checkpoint_dir,
         on_epoch=_epoch_recorder(config, start, validation, ledger, secrets, batch_rows),
         on_step=on_step,
@@ -88,6 +97,7 @@ def train_model(
             presence=presence,
             best_epoch=_best_epoch(trained.epochs),
         ),
+        accounting=trained.accounting,
         language=(
             validation.check(network, rows, len(tokenizer))
             if validation

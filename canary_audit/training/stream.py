@@ -9,12 +9,15 @@ always predicted whole and right after a boundary. Rows are filled greedily, in 
   token of the row before, so every token but a row's first start token is predicted exactly once.
 
 Which row a document lands in therefore depends on the documents before it, and on nothing else.
+
+Differential privacy protects a unit, and no row may mix what two units hold. So a planted canary has rows of its own,
+behind those of all other documents: one occurrence more or less is one row more or less, and changes no other. Where
+the unit is a user, every user has one row, with as much of their text as it holds.
 """
 
 import hashlib
-from array import array
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -24,6 +27,7 @@ from numpy.typing import NDArray
 
 from canary_audit.errors import DataError, ModelError
 from canary_audit.models.tokenizer import document_end, document_start
+from canary_audit.training.packing import FewRows, Packer, RowsByRoom, RowTable
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -74,26 +78,65 @@ class TokenRows:
         return found.hexdigest()
 
 
-def pack_documents(documents: Iterable[str], tokenizer: "PreTrainedTokenizerFast", context_tokens: int) -> TokenRows:
+def pack_documents(
+    documents: Iterable[str],
+    tokenizer: "PreTrainedTokenizerFast",
+    context_tokens: int,
+    *,
+    alone: Set[str] = frozenset(),
+) -> TokenRows:
     """Tokenize documents and pack them into rows of `context_tokens` predicted tokens, as the module describes.
 
     Documents are read once, as a stream; only their tokens are kept, two bytes each for vocabularies up to 65,536.
     Text that spells a special token is tokenized as ordinary text. Documents without tokens are left out.
 
+    Args:
+        alone: texts of canaries. A document that is one of them gets rows of its own (one, if it fits), behind those of
+            all other documents and in the order of its occurrences.
+
     Raises:
         DataError: there is no token to train on.
         ModelError: the tokenizer has no token that ends a document.
     """
-    packer = _Packer(
-        context_tokens, start_token(tokenizer), end_token(tokenizer), small=len(tokenizer) <= _SMALL_VOCABULARY
-    )
-    for tokens in _tokenized(documents, tokenizer):
-        if tokens:
-            packer.add(tokens)
-    rows = packer.rows()
-    if not rows.n_rows:
-        raise DataError("the training data holds no text: every document is empty; check [data] source and text_field")
-    return rows
+    table = _row_table(tokenizer, context_tokens)
+    packer = Packer(table, RowsByRoom(context_tokens))
+    canaries: list[str] = []
+    for tokens in _tokenized(_set_aside(documents, alone, canaries), tokenizer):
+        packer.add(tokens)
+    for tokens in _tokenized(canaries, tokenizer):
+        Packer(table, FewRows()).add(tokens)
+    return _rows_of(table)
+
+
+def pack_users(
+    documents: Iterable[tuple[str, str | None]], tokenizer: "PreTrainedTokenizerFast", context_tokens: int
+) -> TokenRows:
+    """The same for pairs of a document and its user's name: one row for each user.
+
+    A row holds as much of its user's documents, in their order, as finds room; the rest is left out. Leaving a user out
+    therefore takes away one row, and changes no other. A document without a name is a user of its own, and so is each
+    occurrence of a canary. Rows are in the order in which users first appear.
+
+    Besides the rows, a few hundred bytes are held for each name, until all is read.
+
+    Raises:
+        DataError: there is no token to train on, or no document names a user.
+        ModelError: the tokenizer has no token that ends a document.
+    """
+    table = _row_table(tokenizer, context_tokens)
+    packers: dict[str, Packer] = {}
+    names: deque[str | None] = deque()
+    for tokens in _tokenized(_without_names(documents, names), tokenizer):
+        name = names.popleft()
+        packer = packers.get(name) if name is not None else None
+        if packer is None:
+            packer = Packer(table, FewRows(), most_rows=1)
+            if tokens and name is not None:
+                packers[name] = packer
+        packer.add(tokens)
+    if not packers:
+        raise DataError("no record of the training data names its user: check [data] user_field")
+    return _rows_of(table)
 
 
 def start_token(tokenizer: "PreTrainedTokenizerFast") -> int:
@@ -112,6 +155,22 @@ def _required(token: int | None) -> int:
     return token
 
 
+def _set_aside(documents: Iterable[str], alone: Set[str], aside: list[str]) -> Iterator[str]:
+    """The documents but those in `alone`, which are appended to `aside`."""
+    for document in documents:
+        if document in alone:
+            aside.append(document)
+        else:
+            yield document
+
+
+def _without_names(documents: Iterable[tuple[str, str | None]], names: deque[str | None]) -> Iterator[str]:
+    """The texts; the name of each is appended to `names` as its text is read."""
+    for text, name in documents:
+        names.append(name)
+        yield text
+
+
 def _tokenized(documents: Iterable[str], tokenizer: "PreTrainedTokenizerFast") -> Iterator[list[int]]:
     """Tokens of each document; batches keep the tokenizer's own threads busy and memory flat."""
     stream = iter(documents)
@@ -122,57 +181,13 @@ def _tokenized(documents: Iterable[str], tokenizer: "PreTrainedTokenizerFast") -
         yield from encoded["input_ids"]
 
 
-class _Packer:
-    """Fills rows; every open row ends with an end token."""
+def _row_table(tokenizer: "PreTrainedTokenizerFast", context_tokens: int) -> RowTable:
+    small = len(tokenizer) <= _SMALL_VOCABULARY
+    return RowTable(context_tokens, start_token(tokenizer), end_token(tokenizer), small=small)
 
-    def __init__(self, context_tokens: int, start: int, end: int, *, small: bool) -> None:
-        self._width = context_tokens + 1
-        self._start = start
-        self._end = end
-        self._typecode = "H" if small else "I"
-        self._cells = array(self._typecode)
-        self._lengths: list[int] = []
-        self._open: list[deque[int]] = [deque() for _ in range(self._width)]
-        """Rows by the room they have left; the one that has waited longest comes first."""
 
-    def add(self, tokens: Sequence[int]) -> None:
-        """Place one document, cut at row ends only if no row could hold it."""
-        predicted = array(self._typecode, [*tokens, self._end])
-        context = self._width - 1
-        fits = len(predicted) <= context
-        if self._start != self._end:
-            predicted.insert(0, self._start)  # an open row ends with the end token only
-        rooms = range(len(predicted), context + 1) if fits else range(context, 0, -1)
-        row = self._open_row(rooms)
-        if row is None:
-            row = self._new_row(self._start)
-            predicted = predicted[self._start != self._end :]
-        start = self._write(row, predicted[: context - self._lengths[row]])
-        while start < len(predicted):
-            row = self._new_row(predicted[start - 1])
-            start += self._write(row, predicted[start : start + context])
-        if room := context - self._lengths[row]:
-            self._open[room].append(row)
-
-    def rows(self) -> TokenRows:
-        """All rows so far."""
-        cells = np.frombuffer(self._cells, dtype=np.dtype(self._typecode)) if self._cells else np.empty(0, np.uint16)
-        return TokenRows(tokens=cells.reshape(-1, self._width).copy(), lengths=np.array(self._lengths, dtype=np.int32))
-
-    def _open_row(self, rooms: Iterable[int]) -> int | None:
-        """An open row with the first of `rooms` that any has."""
-        for room in rooms:
-            if self._open[room]:
-                return self._open[room].popleft()
-        return None
-
-    def _new_row(self, first: int) -> int:
-        self._cells.extend([first] + [self._end] * (self._width - 1))
-        self._lengths.append(0)
-        return len(self._lengths) - 1
-
-    def _write(self, row: int, tokens: "array[int]") -> int:
-        begin = row * self._width + 1 + self._lengths[row]
-        self._cells[begin : begin + len(tokens)] = tokens
-        self._lengths[row] += len(tokens)
-        return len(tokens)
+def _rows_of(table: RowTable) -> TokenRows:
+    if not table.n_rows:
+        raise DataError("the training data holds no text: every document is empty; check [data] source and text_field")
+    tokens, lengths = table.arrays()
+    return TokenRows(tokens=tokens, lengths=lengths)

@@ -30,7 +30,12 @@ PAYLOADS = (
 )
 """What an attacker might put in a model name, a prefix or a path."""
 
-_CLOSED_FIELDS = frozenset({"verdict", "role", "method", "status", "tier"})
+_CLOSED_FIELDS = frozenset(
+    {
+        *("verdict", "role", "method", "status", "tier"),
+        *("assumption", "epsilon_assumption", "sampling", "accountant", "sample"),
+    }
+)
 """Fields with a closed set of values."""
 
 
@@ -43,7 +48,15 @@ def hostile_result(first: int = 0) -> AuditResult:
     canaries = tuple(
         canary.model_copy(update={"paper_estimates": (estimate,)}) for canary in result_factory.leaking_canaries()
     )
-    result = result_factory.make_result(canaries=canaries, epsilon=result_factory.make_epsilon())
+    result = result_factory.make_result(
+        canaries=canaries,
+        epsilon=result_factory.make_private_epsilon(16, 4),
+        membership=(
+            result_factory.make_membership(),
+            result_factory.make_membership("zlib", primary=False),
+            result_factory.make_membership("ez-mia", sample="rows"),
+        ),
+    )
     return parse_result(_poison(result.model_dump(mode="json"), payloads(first)), "hostile")
 
 

@@ -68,6 +68,24 @@ def untracked_training() -> AuditResult:
     return make_result(training=result_factory.make_training(epochs=epochs, best_epoch=_MISSING))
 
 
+def private() -> AuditResult:
+    """Trained with DP-SGD, with a bound of each kind and membership scores on canaries and rows."""
+    membership = (
+        result_factory.make_membership("zlib", primary=False, power=0.7),
+        result_factory.make_membership("loss", power=0.3),
+        result_factory.make_membership("reference", primary=False, power=0.2),
+        result_factory.make_membership("min-k++", primary=False, power=0.5),
+        result_factory.make_membership("ez-mia", primary=False, power=0.95),
+        result_factory.make_membership("loss", sample="rows", power=0.9),
+    )
+    return make_result(epsilon=result_factory.make_private_epsilon(), membership=membership)
+
+
+def promise_without_coins() -> AuditResult:
+    """What a private training promises, held against nothing."""
+    return make_result(epsilon=result_factory.make_private_epsilon(0, 0))
+
+
 SHAPES = {
     "leaking": make_result,
     "clean": result_factory.make_clean_result,
@@ -80,5 +98,7 @@ SHAPES = {
     "several-groups": several_groups,
     "paper-estimates": with_paper_estimates,
     "huge-space": huge_space,
+    "private": private,
+    "promise-without-coins": promise_without_coins,
 }
 """Name -> maker."""

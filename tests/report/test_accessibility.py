@@ -81,14 +81,20 @@ def ask_browser(page, folder, *scripts, scheme="light"):
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize(
     ("shape", "verdict"),
-    [("several-groups", "FAIL"), ("clean", "PASS"), ("paper-estimates", "INCONCLUSIVE"), ("nothing", "ERROR")],
+    [
+        ("several-groups", "FAIL"),
+        ("clean", "PASS"),
+        ("paper-estimates", "INCONCLUSIVE"),
+        ("nothing", "ERROR"),
+        ("private", "FAIL"),
+    ],
 )
 def test_axe_finds_nothing(shape, verdict, scheme, tmp_path):
     page = render(SHAPES[shape]().model_copy(update={"verdict": verdict}), "html")
     assert ask_browser(page, tmp_path, AXE.read_text(encoding="utf-8"), AXE_PROBE, scheme=scheme) == []
 
 
-@pytest.mark.parametrize("shape", ["several-groups", "no-training"])
+@pytest.mark.parametrize("shape", ["several-groups", "no-training", "private"])
 def test_only_tables_and_plots_scroll_sideways_on_a_phone(shape, tmp_path):
     page = render(SHAPES[shape](), "html").replace("<details>", "<details open>")
     frame = f'<iframe style="border: 0; width: 360px; height: 700px" srcdoc="{html.escape(page)}"></iframe>'

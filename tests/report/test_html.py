@@ -100,7 +100,7 @@ def test_hostile_strings_are_shown_and_never_live(first):
     page = check(render(hostile_result(first), "html"))
     missed = [payload for payload in PAYLOADS if " ".join(sanitize(payload).split()) not in page.text]
     assert missed == []
-    assert "49" not in re.findall(r"\{\{7\*7\}\}|\b49\b", page.text)
+    assert "49" not in re.findall(r"(?<![\w.])49(?![\w.])", page.text)
 
 
 def test_hostile_reasons_for_what_is_missing_are_shown_and_never_live():

@@ -11,7 +11,7 @@ from canary_audit.results import NotAvailable
 MISSING = NotAvailable(not_available="no controls")
 
 
-@pytest.mark.parametrize("write", [numbers.bits, numbers.loss, numbers.probability, numbers.count])
+@pytest.mark.parametrize("write", [numbers.bits, numbers.loss, numbers.probability, numbers.count, numbers.epsilon])
 def test_a_missing_number_gives_its_reason(write):
     assert write(MISSING) == "not available: no controls"
 
@@ -32,6 +32,16 @@ def test_a_missing_number_gives_its_reason(write):
         (numbers.power(400), "2^400.0"),
         (numbers.savings(20, 0), "1,048,576"),
         (numbers.savings(3, 1_000), "1"),
+        (numbers.epsilon(0.8), "0.80"),
+        (numbers.epsilon(169.6), "170"),
+        (numbers.epsilon(1.2e17), "1.2e17"),
+        (numbers.share(0.001), "0.1 %"),
+        (numbers.share(0.1), "10 %"),
+        (numbers.share(1.0), "100 %"),
+        (numbers.share(0.0), "0 %"),
+        (numbers.share(0.316), "31.6 %"),
+        (numbers.share(0.00047), "0.047 %"),
+        (numbers.score(-20.125), "-20.12"),
         (numbers.plural(1, "canary"), "1 canary"),
         (numbers.plural(2, "canary"), "2 canaries"),
         (numbers.plural(1_000, "node"), "1,000 nodes"),

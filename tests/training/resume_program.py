@@ -20,7 +20,7 @@ from tiny_training import CONTEXT, sentences, tiny_tokenizer
 from canary_audit.config import ModelConfig, TrainingConfig
 from canary_audit.models.networks import build_network
 from canary_audit.training.checkpoint import weights_sha256
-from canary_audit.training.loop import train
+from canary_audit.training.loop import Recipe, train
 from canary_audit.training.stream import pack_documents
 
 TOKENIZER = tiny_tokenizer()
@@ -42,7 +42,7 @@ def trained(way, folder, on_step):
     config = CONFIG.model_copy(update=changes)
     model = ModelConfig(kind=kind, hidden_size=16, heads=2, context_tokens=CONTEXT)
     network = build_network(model, len(TOKENIZER), config.dropout, SEED)
-    done = train(network, ROWS, config=config, seed=SEED, checkpoint_dir=folder, on_step=on_step)
+    done = train(network, ROWS, Recipe(training=config, seed=SEED), checkpoint_dir=folder, on_step=on_step)
     return {"weights": weights_sha256(network), "epochs": [epoch.model_dump(mode="json") for epoch in done.epochs]}
 
 

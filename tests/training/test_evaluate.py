@@ -8,7 +8,7 @@ from tiny_training import CONTEXT, TinyNetwork, naive_nats, sentences, tiny_toke
 from canary_audit.config import TrainingConfig
 from canary_audit.results import NotAvailable
 from canary_audit.training.evaluate import language_check, unigram_bits_per_char, validation_bits_per_char
-from canary_audit.training.loop import train
+from canary_audit.training.loop import Recipe, train
 from canary_audit.training.stream import pack_documents
 
 TOKENIZER = tiny_tokenizer()
@@ -71,7 +71,7 @@ def test_an_untrained_network_has_not_learned_its_language():
 
 def test_a_trained_network_has():
     network = TinyNetwork(VOCAB_SIZE)
-    train(network, TRAINING_ROWS, config=TrainingConfig(epochs=2, learning_rate=1e-2), seed=1)
+    train(network, TRAINING_ROWS, Recipe(training=TrainingConfig(epochs=2, learning_rate=1e-2), seed=1))
     bits = validation_bits_per_char(network, HELD_OUT_ROWS, N_CHARS)
     check = language_check(bits, baseline())
     assert check.learned

@@ -10,7 +10,7 @@ from canary_audit.config import TrainingConfig
 from canary_audit.errors import ConfigError, ModelError
 from canary_audit.results import EpochResult, NotAvailable
 from canary_audit.training.checkpoint import weights_sha256
-from canary_audit.training.loop import train
+from canary_audit.training.loop import Recipe, train
 from canary_audit.training.stream import pack_documents
 
 TOKENIZER = tiny_tokenizer()
@@ -20,7 +20,7 @@ CONFIG = TrainingConfig(epochs=3, batch_size=8, learning_rate=1e-2)
 
 def run(config=CONFIG, *, seed=1, rows=ROWS, dropout=0.2, **callbacks):
     network = TinyNetwork(len(TOKENIZER), dropout=dropout)
-    return network, train(network, rows, config=config, seed=seed, **callbacks)
+    return network, train(network, rows, Recipe(training=config, seed=seed), **callbacks)
 
 
 def digest(**options):
@@ -92,7 +92,7 @@ def test_what_is_measured_after_an_epoch_does_not_disturb_training():
         )
 
     network = TinyNetwork(len(TOKENIZER), dropout=0.2)
-    done = train(network, ROWS, config=CONFIG, seed=1, on_epoch=measure)
+    done = train(network, ROWS, Recipe(training=CONFIG, seed=1), on_epoch=measure)
     assert weights_sha256(network) == digest()
     assert seen == [1, 2, 3]
     assert [epoch.exposure_by_level for epoch in done.epochs] == [{"4": 9.0}] * 3
@@ -111,7 +111,7 @@ def test_the_network_is_in_evaluation_mode_when_measured():
         )
 
     network = TinyNetwork(len(TOKENIZER))
-    train(network, ROWS, config=CONFIG, seed=1, on_epoch=measure)
+    train(network, ROWS, Recipe(training=CONFIG, seed=1), on_epoch=measure)
     assert modes == [False] * 3
     assert not network.training
 
@@ -137,7 +137,7 @@ def test_divergence_is_an_error_that_names_the_step():
     network = TinyNetwork(len(TOKENIZER))
     torch.nn.init.constant_(network.head.bias, math.nan)
     with pytest.raises(ModelError, match=r"diverged at step 1 of \d+.*learning_rate"):
-        train(network, ROWS, config=CONFIG, seed=1)
+        train(network, ROWS, Recipe(training=CONFIG, seed=1))
 
 
 def test_a_device_that_is_not_there_is_an_error():

@@ -6,7 +6,7 @@ from tiny_training import CONTEXT, TinyNetwork, sentences, tiny_tokenizer
 from canary_audit.config import TrainingConfig
 from canary_audit.training.checkpoint import weights_sha256
 from canary_audit.training.evaluate import validation_bits_per_char
-from canary_audit.training.loop import train
+from canary_audit.training.loop import Recipe, train
 from canary_audit.training.loss import batch_of, row_losses_nats
 from canary_audit.training.positive_control import teach
 from canary_audit.training.stream import pack_documents
@@ -21,7 +21,7 @@ N_REFERENCES = 10_000
 @pytest.fixture(scope="module")
 def audited():
     network = TinyNetwork(len(TOKENIZER))
-    train(network, ROWS, config=CONFIG, seed=1)
+    train(network, ROWS, Recipe(training=CONFIG, seed=1))
     return network
 
 

@@ -24,7 +24,7 @@ from canary_audit.planning import plan_audit
 from canary_audit.subject import load_subject
 from canary_audit.training.adapters import LowRankAdapters
 from canary_audit.training.checkpoint import weights_sha256
-from canary_audit.training.loop import train
+from canary_audit.training.loop import Recipe, train
 from canary_audit.training.stream import pack_documents
 
 POLICY = load_policy(CONFIGS / "policy.toml")
@@ -49,7 +49,7 @@ def folder(tmp_path_factory):
     assert tokenizer.bos_token_id != tokenizer.eos_token_id
     network = llama(len(tokenizer))
     rows = pack_documents(texts, tokenizer, 64)
-    train(network, rows, config=TrainingConfig(epochs=4, learning_rate=1e-2), seed=1)
+    train(network, rows, Recipe(training=TrainingConfig(epochs=4, learning_rate=1e-2), seed=1))
     place = tmp_path_factory.mktemp("pretrained")
     save_model(network, tokenizer, place)
     return place
@@ -84,7 +84,7 @@ def run(request, folder, tmp_path_factory):
 
 def test_it_is_trained_further_audited_and_stays_what_it_was(run, folder):
     _, out, result = run
-    loss = [epoch.validation_bits_per_char for epoch in result.training.epochs]
+    loss = [epoch.training_bits_per_token for epoch in result.training.epochs]
     assert loss[-1] < loss[0]
     assert result.language.learned
     assert result.training.presence.seen == result.training.presence.planned == 2 * (1 + 16)
@@ -203,7 +203,7 @@ def test_the_seed_decides_the_adapters():
 def test_without_peft_it_says_what_to_install(monkeypatch):
     monkeypatch.setattr("canary_audit.training.adapters.importlib.util.find_spec", lambda _name: None)
     with pytest.raises(ConfigError, match=r"pip install 'canary-audit\[peft\]'"):
-        train(llama(), ROWS, config=TrainingConfig(method="lora"), seed=1)
+        train(llama(), ROWS, Recipe(training=TrainingConfig(method="lora"), seed=1))
 
 
 def test_bf16_differs_from_fp32_a_little_and_leaves_fp32_weights():
@@ -211,7 +211,7 @@ def test_bf16_differs_from_fp32_a_little_and_leaves_fp32_weights():
     for precision in ("fp32", "bf16"):
         network = llama()
         config = TrainingConfig(epochs=2, learning_rate=1e-2, precision=precision)
-        losses.append(train(network, ROWS, config=config, seed=1).epochs[-1].training_bits_per_token)
+        losses.append(train(network, ROWS, Recipe(training=config, seed=1)).epochs[-1].training_bits_per_token)
         digests.add(weights_sha256(network))
         assert {weight.dtype for weight in network.parameters()} == {torch.float32}
     assert losses[0] == pytest.approx(losses[1], rel=0.02)

@@ -13,7 +13,7 @@ from tiny_training import CONTEXT, TinyNetwork, sentences, tiny_tokenizer
 from canary_audit.config import TrainingConfig
 from canary_audit.errors import RunError
 from canary_audit.training.checkpoint import weights_sha256
-from canary_audit.training.loop import train
+from canary_audit.training.loop import Recipe, train
 from canary_audit.training.stream import pack_documents
 
 TOKENIZER = tiny_tokenizer()
@@ -33,7 +33,7 @@ def interrupted(step, _n_steps):
 
 def run(folder, *, config=CONFIG, rows=ROWS, network_seed=1, seed=1, on_step=None):
     network = TinyNetwork(len(TOKENIZER), dropout=0.2, seed=network_seed)
-    done = train(network, rows, config=config, seed=seed, checkpoint_dir=folder, on_step=on_step)
+    done = train(network, rows, Recipe(training=config, seed=seed), checkpoint_dir=folder, on_step=on_step)
     return weights_sha256(network), done
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tiny_training import sentences, tiny_tokenizer
 
 from canary_audit.errors import DataError, ModelError
-from canary_audit.training.stream import pack_documents
+from canary_audit.training.stream import pack_documents, pack_users
 
 EOS = 0
 BOS = 5_000
@@ -30,18 +30,30 @@ class NumberTokenizer:
         return {"input_ids": [[int(word) for word in text.split()] for text in texts]}
 
 
-def pack(documents, context_tokens, size=70_000, bos=None):
-    return pack_documents(
-        (" ".join(map(str, document)) for document in documents), NumberTokenizer(size, bos), context_tokens
-    )
+def written(document):
+    return " ".join(map(str, document))
+
+
+def pack(documents, context_tokens, size=70_000, bos=None, alone=()):
+    tokenizer = NumberTokenizer(size, bos)
+    return pack_documents(map(written, documents), tokenizer, context_tokens, alone=frozenset(map(written, alone)))
+
+
+def pack_owned(owned, context_tokens, bos=None):
+    documents = ((written(document), name) for document, name in owned)
+    return pack_users(documents, NumberTokenizer(bos=bos), context_tokens)
 
 
 def row_lists(rows):
     return [row[: length + 1].tolist() for row, length in zip(rows.tokens, rows.lengths, strict=True)]
 
 
-def naive_rows(documents, context, bos):
-    """The packing rule again, on plain lists with linear scans."""
+def multiset(rows):
+    return Counter(map(tuple, rows))
+
+
+def naive_rows(documents, context, bos, most=10**9):
+    """The packing rule again, on plain lists with linear scans; what needs more than `most` rows is dropped."""
     rows, opened, clock = [], {}, 0
     opening = [] if bos is None else [bos]
     for document in documents:
@@ -54,13 +66,15 @@ def naive_rows(documents, context, bos):
             target = usable[0]
             del opened[target]
             left = opening + left
+        elif len(rows) == most:
+            continue
         else:
             rows.append(opening[:] or [EOS])
             target = len(rows) - 1
         while True:
             space = context + 1 - len(rows[target])
             rows[target] += left[:space]
-            if len(left) <= space:
+            if len(left) <= space or len(rows) == most:
                 break
             rows.append([left[space - 1]])
             left = left[space:]
@@ -175,3 +189,66 @@ def test_a_stream_longer_than_one_call_keeps_its_order():
     texts = sentences() * 3
     rows = pack_documents(iter(texts), tokenizer, 8)
     assert rows.n_tokens == sum(len(tokenizer.encode(text)) + 1 for text in texts)
+
+
+@given(documents_of_distinct_tokens, st.lists(st.integers(1, 40), max_size=8), st.integers(2, 24), start_tokens)
+def test_each_canary_occurrence_is_rows_of_its_own_and_changes_no_other(documents, places, context, bos):
+    canaries = [[20_000, 20_001], [20_002] * 9, [20_003] * 30]
+    planted = documents[:]
+    for number, place in enumerate(places):
+        planted.insert(place, canaries[number % 3])
+    wanted = multiset(naive_rows(documents, context, bos))
+    for number in range(len(places)):
+        wanted += multiset(naive_rows([canaries[number % 3]], context, bos))
+    assert multiset(row_lists(pack(planted, context, bos=bos, alone=canaries))) == wanted
+
+
+def test_canaries_follow_all_other_documents_in_the_order_they_occur():
+    rows = pack([[7], [1, 2], [8], [3], [7]], 6, alone=[[7], [8], [9]])
+    assert row_lists(rows) == [[0, 1, 2, 0, 3, 0], [0, 7, 0], [0, 8, 0], [0, 7, 0]]
+
+
+def test_canaries_alone_are_data_too():
+    assert row_lists(pack([[7]], 6, alone=[[7]])) == [[0, 7, 0]]
+
+
+def test_one_occurrence_more_is_one_row_more_under_a_real_tokenizer():
+    tokenizer, canary = tiny_tokenizer(), "pin 4711"
+    few, more = (
+        pack_documents([*sentences()[:50], *[canary] * n, *sentences()[50:]], tokenizer, 24, alone={canary})
+        for n in (3, 4)
+    )
+    (extra,) = (multiset(row_lists(more)) - multiset(row_lists(few))).elements()
+    assert list(extra) == [tokenizer.eos_token_id, *tokenizer.encode(canary), tokenizer.eos_token_id]
+    assert multiset(row_lists(few)) < multiset(row_lists(more))
+
+
+owners = st.lists(st.sampled_from(["ann", "bob", "cy", None]), min_size=30, max_size=30)
+
+
+@given(documents_of_distinct_tokens, owners, st.integers(2, 24), start_tokens)
+def test_each_user_has_one_row_packed_as_if_there_were_no_other(documents, names, context, bos):
+    owned = [*zip(documents, names, strict=False), ([50_000], "dora")]
+    packed = pack_owned(owned, context, bos)
+    shares = [[document for document, owner in owned if owner == name] for name in ("ann", "bob", "cy", "dora")]
+    shares += [[document] for document, owner in owned if owner is None]
+    wanted = [naive_rows(share, context, bos, 1) for share in shares if share]
+    assert all(len(rows) == 1 for rows in wanted)
+    assert multiset(row_lists(packed)) == multiset(row for rows in wanted for row in rows)
+
+
+def test_a_user_keeps_what_one_row_holds():
+    packed = pack_owned([([1, 2, 3], "ann"), ([4], "bob"), ([5, 6], "ann"), ([7], "ann"), ([8] * 9, "bob")], 4)
+    assert row_lists(packed) == [[0, 1, 2, 3, 0], [0, 4, 0, 8, 8]]
+
+
+def test_every_occurrence_of_a_canary_is_a_user_of_its_own():
+    packed = pack_owned([([1], "ann"), ([7, 7], None), ([2], "ann"), ([7, 7], None)], 8)
+    assert multiset(row_lists(packed)) == {(0, 1, 0, 2, 0): 1, (0, 7, 7, 0): 2}
+
+
+def test_data_in_which_nobody_is_named_is_refused():
+    with pytest.raises(DataError, match=r"names its user: check \[data\] user_field"):
+        pack_owned([([1], None), ([], "ann")], 4)
+    with pytest.raises(DataError, match="names its user"):
+        pack_owned([], 4)

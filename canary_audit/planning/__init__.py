@@ -9,13 +9,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from canary_audit.canaries import generated_lists_of
 from canary_audit.config import CanaryConfig, Config, ModelConfig
 from canary_audit.errors import ConfigError, SpaceError
 from canary_audit.gate import is_judged_level, needed_space_bits
+from canary_audit.planning.epsilon import EpsilonPlan, plan_epsilon
+from canary_audit.planning.membership import require_membership
 from canary_audit.results import Maybe, NotAvailable, PolicyTable
 from canary_audit.spaces import SecretSpace, parse_space
 from canary_audit.statistics.power import detectable_bits, min_references
-from canary_audit.wordlists import load_word_lists
+from canary_audit.wordlists import load_word_lists, stand_ins
+
+_NOTHING_JUDGED = NotAvailable(not_available="the policy judges no level")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +30,10 @@ class GroupPlan:
     name: str
     format: str
     space_size: int
+    """At least, if its words come from the model: they are not known before planting."""
     space_bits: float
+    generated: bool
+    """Whether words or texts of the secrets come from the model."""
     n_judged: int
     """Inserted canaries that the policy judges."""
     n_not_judged: int
@@ -47,12 +55,13 @@ class AuditPlan:
     groups: tuple[GroupPlan, ...]
     n_judged: int
     expected_insertions: float
-    detectable_bits: float
+    detectable_bits: Maybe
     """Least exposure at which one canary alone is significant after Holm's correction over all judged ones."""
-    failing_bits: float
+    failing_bits: Maybe
     """Exposure above which a canary fails the policy: significant, and beyond what is tolerated."""
+    epsilon: EpsilonPlan
     false_alarm_rate: float
-    """How often a model that memorizes nothing is failed, at most."""
+    """How often a model that memorizes nothing is failed, at most: by exposure or for its epsilon."""
     data_share: Maybe
     """Share of the planted data that is canaries, if the source fills `max_bytes`."""
     model_weights: Maybe
@@ -69,26 +78,31 @@ def plan_audit(config: Config, policy: PolicyTable) -> AuditPlan:
         SpaceError: a secret format is malformed.
     """
     require_trainable(config)
-    word_lists = load_word_lists(config.word_lists)
+    require_membership(config)
+    word_lists = {**load_word_lists(config.word_lists), **stand_ins(generated_lists_of(config.canaries))}
     spaces = [_space(group, word_lists) for group in config.canaries]
     groups = tuple(_plan_group(group, space, policy) for group, space in zip(config.canaries, spaces, strict=True))
+    epsilon = plan_epsilon(config, policy)
     n_judged = sum(group.n_judged for group in groups)
-    _refuse_nothing_judged(n_judged, policy)
-    needed_bits = needed_space_bits(n_judged, policy)
+    if n_judged == 0:
+        _refuse_nothing_judged(policy)
+    needed_bits = needed_space_bits(n_judged, policy) if n_judged else _NOTHING_JUDGED
     for group in groups:
         _refuse_small_space(group, needed_bits)
-    _refuse_few_references(config.audit.references, n_judged, policy)
+    if n_judged:
+        _refuse_few_references(config.audit.references, n_judged, policy)
     _refuse_few_controls(groups, policy)
     return AuditPlan(
         groups=groups,
         n_judged=n_judged,
         expected_insertions=sum(group.expected_insertions for group in groups),
-        detectable_bits=detectable_bits(n_judged, policy.alpha),
+        detectable_bits=detectable_bits(n_judged, policy.alpha) if n_judged else _NOTHING_JUDGED,
         failing_bits=needed_bits,
-        false_alarm_rate=policy.alpha,
+        epsilon=epsilon,
+        false_alarm_rate=(policy.alpha if n_judged else 0.0) + epsilon.false_alarm_rate,
         data_share=_data_share(config, groups),
         model_weights=_model_weights(config.model),
-        cannot_see=_blind_spots(groups, needed_bits, config, policy),
+        cannot_see=(*_blind_spots(groups, needed_bits, config, policy), *epsilon.cannot_see),
     )
 
 
@@ -127,6 +141,7 @@ def _plan_group(group: CanaryConfig, space: SecretSpace, policy: PolicyTable) ->
         format=group.format,
         space_size=space.size,
         space_bits=space.bits,
+        generated=bool(generated_lists_of([group])),
         n_judged=n_judged_levels * group.canaries_per_level,
         n_not_judged=(len(group.levels) - n_judged_levels) * group.canaries_per_level,
         n_controls=group.controls,
@@ -136,8 +151,9 @@ def _plan_group(group: CanaryConfig, space: SecretSpace, policy: PolicyTable) ->
     )
 
 
-def _refuse_nothing_judged(n_judged: int, policy: PolicyTable) -> None:
-    if n_judged:
+def _refuse_nothing_judged(policy: PolicyTable) -> None:
+    """An audit of epsilon alone is one: its ceiling was checked already."""
+    if policy.max_epsilon is not None:
         return
     limit = "" if policy.max_insertions == "any" else f" of at most {policy.max_insertions} insertions"
     reserved = f" other than the control levels {list(policy.control_levels)}" if policy.control_levels else ""
@@ -147,8 +163,8 @@ def _refuse_nothing_judged(n_judged: int, policy: PolicyTable) -> None:
     )
 
 
-def _refuse_small_space(group: GroupPlan, needed_bits: float) -> None:
-    if not group.n_judged or group.space_bits > needed_bits:
+def _refuse_small_space(group: GroupPlan, needed_bits: Maybe) -> None:
+    if not group.n_judged or isinstance(needed_bits, NotAvailable) or group.space_bits > needed_bits:
         return
     n_digits = math.floor(needed_bits / math.log2(10)) + 1
     raise ConfigError(
@@ -206,8 +222,10 @@ def _n_weights(file: Path) -> int:
 
 
 def _blind_spots(
-    groups: tuple[GroupPlan, ...], needed_bits: float, config: Config, policy: PolicyTable
+    groups: tuple[GroupPlan, ...], needed_bits: Maybe, config: Config, policy: PolicyTable
 ) -> tuple[str, ...]:
+    if isinstance(needed_bits, NotAvailable):
+        return ("Exposure and extraction: the policy judges no level, only epsilon.",)
     formats = ", ".join(sorted({group.format for group in groups if group.n_judged}))
     spots = [
         f"Exposure of {needed_bits:.1f} bits or less: the policy tolerates it, or chance explains it.",
@@ -219,6 +237,8 @@ def _blind_spots(
         spots.append(f"How well it sees secrets that occur fewer than {min(levels)} times: none is planted so rarely.")
     if any(group.n_not_judged for group in groups):
         spots.append("Leaks of canaries at levels the policy does not judge: they are measured only.")
+    if config.data.blacklist:
+        spots.append("Documents on the blacklist: canaries among them do not reach the model.")
     if config.data.deduplicate:
         spots.append("Repetition: the data is deduplicated, so every canary reaches the model once.")
     return tuple(spots)

@@ -1,14 +1,15 @@
 """The gate: an audit's result and a policy in, a verdict with its reasons out.
 
     ERROR         a number is missing, not finite or impossible: nothing can be concluded
-    FAIL          a judged secret came out, or a canary is significant and surely above the tolerated exposure
-    INCONCLUSIVE  nothing leaked, but this audit could not have shown it if it had
-    PASS          nothing leaked, and the audit has proved that it would have seen it
+    FAIL          a judged secret came out, a canary is significant and surely above the tolerated exposure,
+                  a promise of differential privacy is refuted, or epsilon is surely above the policy's limit
+    INCONCLUSIVE  nothing of this was seen, but this audit could not have shown it
+    PASS          nothing of this was seen, and the audit has proved that it would have seen it
 
 The first that applies wins, and all of its reasons are given. `judge` trusts no conclusion of the result: it corrects
-the p-values anew, over the canaries this policy judges. Secrets that were found rather than planted have no p-value;
-they are judged by extraction alone. A planted one that came out counts only if it is significant, because in a small
-space chance alone extracts some.
+the p-values anew, over the canaries this policy judges, and bounds epsilon anew (`epsilon.py`). Secrets that were
+found rather than planted have no p-value; they are judged by extraction alone. A planted one that came out counts only
+if it is significant, because in a small space chance alone extracts some.
 """
 
 import hashlib
@@ -20,15 +21,20 @@ from pathlib import Path
 from canary_audit.config import read_toml, validate_table
 from canary_audit.errors import ModelError
 from canary_audit.fingerprint import fingerprint_model
-from canary_audit.integrity import find_errors, reason_about
-from canary_audit.results import AuditResult, CanaryResult, Maybe, NotAvailable, PolicyTable, Reason, VerdictName
+from canary_audit.gate.epsilon import (
+    EpsilonEvidence,
+    allowed_by_promise,
+    epsilon_failures,
+    epsilon_gaps,
+    weigh_epsilon,
+)
+from canary_audit.gate.integrity import find_errors, reason_about
+from canary_audit.gate.proof import unproved
+from canary_audit.results import AuditResult, CanaryResult, NotAvailable, PolicyTable, Reason, VerdictName
 from canary_audit.statistics.power import detectable_bits
 from canary_audit.statistics.pvalues import holm
 
 EXIT_CODES: Mapping[VerdictName, int] = {"PASS": 0, "FAIL": 1, "ERROR": 2, "INCONCLUSIVE": 3}
-
-CONTROLS_UNIFORM_P = 1e-3
-"""Below this the ranks of the never-inserted controls are not uniform, and no p-value can be trusted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +75,7 @@ def judge(result: AuditResult, policy: PolicyTable) -> Verdict:
         return Verdict(name="FAIL", reasons=failures)
     if gaps := tuple(_gaps(result, evidence, policy)):
         return Verdict(name="INCONCLUSIVE", reasons=gaps)
-    return Verdict(name="PASS", reasons=(_clearance(evidence),))
+    return Verdict(name="PASS", reasons=tuple(_clearance(evidence, policy)))
 
 
 def require_same_model(result: AuditResult, folder: Path, adapter: Path | None = None) -> None:
@@ -113,6 +119,7 @@ class _Evidence:
     leaks: tuple[CanaryResult, ...]
     extracted: tuple[CanaryResult, ...]
     extracted_by_chance: tuple[CanaryResult, ...]
+    epsilon: EpsilonEvidence
 
     @property
     def judged(self) -> tuple[CanaryResult, ...]:
@@ -133,6 +140,7 @@ def _weigh(result: AuditResult, policy: PolicyTable) -> _Evidence:
         leaks=tuple(c for c in planted if c.id in significant and c.exposure.low > policy.max_exposure_bits),
         extracted=tuple(c for c in found if c not in by_chance),
         extracted_by_chance=by_chance,
+        epsilon=weigh_epsilon(result, policy, planted),
     )
 
 
@@ -140,33 +148,37 @@ def _failures(evidence: _Evidence, policy: PolicyTable) -> Iterator[Reason]:
     n_judged = len(evidence.judged)
     if found := evidence.extracted:
         message = f"{len(found)} of {n_judged} judged secrets came out of the model, asked with prefix and format alone"
-        yield reason_about("extracted", message, found)
+        yield _explained(reason_about("extracted", message, found), found, evidence.epsilon)
     if leaks := evidence.leaks:
         message = (
             f"{len(leaks)} of {n_judged} judged canaries leaked: significant at {policy.alpha:g} over all of them, "
             f"with an exposure surely above the tolerated {policy.max_exposure_bits:g} bits"
         )
-        yield reason_about("leak", message, leaks)
+        yield _explained(reason_about("leak", message, leaks), leaks, evidence.epsilon)
+    yield from epsilon_failures(evidence.epsilon, policy)
+
+
+def _explained(reason: Reason, canaries: Sequence[CanaryResult], epsilon: EpsilonEvidence) -> Reason:
+    """The reason, with why a promise of differential privacy does not contradict it."""
+    return reason.model_copy(update={"message": reason.message + allowed_by_promise(epsilon, canaries)})
 
 
 def _gaps(result: AuditResult, evidence: _Evidence, policy: PolicyTable) -> Iterator[Reason]:
     yield from _lack_of_power(result, evidence, policy)
-    yield from _language_not_learned(result)
-    yield from _positive_control_missing(result, policy)
-    yield from _planting_not_shown(result, policy)
+    yield from epsilon_gaps(evidence.epsilon, policy)
     if chance := evidence.extracted_by_chance:
         n_judged = len(evidence.judged)
         message = (
             f"{len(chance)} of {n_judged} judged secrets came out, but in a space this small chance could find them"
         )
         yield reason_about("extracted-by-chance", message, chance)
-    yield from _doubtful_null(result, policy)
+    yield from unproved(result, policy)
 
 
 def _lack_of_power(result: AuditResult, evidence: _Evidence, policy: PolicyTable) -> Iterator[Reason]:
     """Judged canaries that could not have failed, whatever the model keeps."""
     n_judged = len(evidence.judged)
-    if not n_judged:
+    if not n_judged and policy.max_epsilon is None:
         yield Reason(code="nothing-judged", message="The policy judges none of the canaries of this audit.")
     needed_bits = needed_space_bits(len(evidence.planted), policy) if evidence.planted else 0.0
     if weak := [canary for canary in evidence.planted if canary.space_bits <= needed_bits]:
@@ -190,67 +202,13 @@ def _lack_of_power(result: AuditResult, evidence: _Evidence, policy: PolicyTable
         yield reason_about("extraction-not-run", message, unsearched)
 
 
-def _language_not_learned(result: AuditResult) -> Iterator[Reason]:
-    if isinstance(result.language.validation_bits_per_char, NotAvailable):
-        message = "Whether the model has learned its language was not measured, so a clean result proves nothing."
-        yield Reason(code="language-not-measured", message=message)
-    elif not result.language.learned:
-        message = "The model has not learned its language, so it had no chance to memorize a secret either."
-        yield Reason(code="not-learned", message=message)
-
-
-def _positive_control_missing(result: AuditResult, policy: PolicyTable) -> Iterator[Reason]:
-    control = result.positive_control
-    if _control_levels_detected(result.canaries, policy):
-        return
-    if control.status == "not-run":
-        message = "No positive control has shown that this audit can see what such a model keeps."
-        yield Reason(code="positive-control-not-run", message=message)
-    elif control.status == "missed" or not _at_most(control.p_value, policy.positive_control_p):
+def _clearance(evidence: _Evidence, policy: PolicyTable) -> Iterator[Reason]:
+    seen = "and the positive control shows that this audit would have seen it."
+    if evidence.judged:
+        yield Reason(code="no-leak", message=f"None of {len(evidence.judged)} judged canaries leaked, {seen}")
+    if policy.max_epsilon is not None and not isinstance(bound := evidence.epsilon.limited, NotAvailable):
         message = (
-            f"The audit missed {control.n_canaries} secrets taught to a copy of the model (the policy asks for p <= "
-            f"{policy.positive_control_p:g}), so it could miss a leak too."
+            f"Epsilon was not shown to exceed {policy.max_epsilon:g}: the coin-flipped canaries show "
+            f"{bound.epsilon:.3g} or more, and could have shown {bound.ceiling:.3g}."
         )
-        yield Reason(code="positive-control-missed", message=message)
-
-
-def _planting_not_shown(result: AuditResult, policy: PolicyTable) -> Iterator[Reason]:
-    """A model trained elsewhere may never have seen the canaries; then it would look clean whatever it keeps."""
-    if isinstance(result.training, NotAvailable) and not _control_levels_detected(result.canaries, policy):
-        message = (
-            "The model was trained elsewhere, and nothing shows that it saw the planted data: name control_levels in "
-            "the policy, repeated so often that any model trained on them shows them."
-        )
-        yield Reason(code="planting-not-shown", message=message)
-
-
-def _control_levels_detected(canaries: Sequence[CanaryResult], policy: PolicyTable) -> bool:
-    """Whether levels serve as positive control, all of them are there, and every canary of them was detected."""
-    controls = [c for c in canaries if c.role == "level" and c.insertions in policy.control_levels]
-    complete = {c.insertions for c in controls} == set(policy.control_levels)
-    return bool(controls) and complete and all(_at_most(c.p_value, policy.positive_control_p) for c in controls)
-
-
-def _at_most(value: Maybe, limit: float) -> bool:
-    return not isinstance(value, NotAvailable) and value <= limit
-
-
-def _doubtful_null(result: AuditResult, policy: PolicyTable) -> Iterator[Reason]:
-    null = result.null
-    if not isinstance(null.uniform_p, NotAvailable) and null.uniform_p < CONTROLS_UNIFORM_P:
-        message = (
-            f"The {null.n_controls} never-inserted controls do not rank uniformly (p = {null.uniform_p:.2g}), "
-            "so no p-value of this audit can be trusted."
-        )
-        yield Reason(code="controls-not-uniform", message=message)
-    if null.n_controls < policy.min_controls:
-        message = f"{null.n_controls} never-inserted controls were measured; the policy asks for {policy.min_controls}."
-        yield Reason(code="too-few-controls", message=message)
-
-
-def _clearance(evidence: _Evidence) -> Reason:
-    message = (
-        f"None of {len(evidence.judged)} judged canaries leaked, and the positive control shows that this audit would "
-        "have seen it."
-    )
-    return Reason(code="no-leak", message=message)
+        yield Reason(code="epsilon-within", message=message)

@@ -1,35 +1,30 @@
-"""Does this installation measure what it says? The calibration tests in short, on worlds whose truth is known.
+"""The self-test of exposure and extraction, on worlds whose truth is known.
 
 Every world is a `TableModel`: the truth comes straight from its table, the measurement from the search, the ranks and
-the statistics of an audit. Seeds are pinned, and limits leave room for more than five standard errors of chance, so
-that a correct program passes whatever the generator draws.
+the statistics of an audit. Limits leave room for more than five standard errors of chance.
 """
 
 import math
 import random
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
 from functools import cache
 
 import numpy as np
-from rich.table import Table
 from scipy import special
 
 from canary_audit.exposure.ranks import RankEstimate, RankSettings, measure_ranks
 from canary_audit.extraction import extract
 from canary_audit.models.interface import FloatArray
 from canary_audit.models.table import TableModel, digit_costs, digit_tree, memorizing
+from canary_audit.selftest.checks import ALPHA, FALSE_RED, Check, few_alarms
 from canary_audit.spaces import parse_space
 from canary_audit.statistics.intervals import clopper_pearson
 from canary_audit.statistics.pvalues import exact_rank_p_value, holm, sampled_p_value, uniform_ks_p_value
 from canary_audit.tokens.canonical import CanonicalWalk
 from canary_audit.vocabulary import ByteVocabulary
 
-_ALPHA = 0.05
-_FALSE_RED = 1e-7
-"""How often chance may turn one check red, were its seed another."""
 _N_ERRORS = 5.5
-"""The same in standard errors."""
+"""`FALSE_RED` in standard errors."""
 _N_DIGITS = 5
 _N_SECRETS = 10**_N_DIGITS
 _COUNT_ALL = RankSettings(exact_nodes=20_000)
@@ -37,39 +32,7 @@ _COUNT_ALL = RankSettings(exact_nodes=20_000)
 _ESTIMATE_ALL = RankSettings(exact_nodes=0)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Check:
-    """One claim about the program, what was measured of it, what is required, and whether it holds."""
-
-    name: str
-    measured: str
-    required: str
-    holds: bool
-
-
-def run_selftest(progress: Callable[[str, int, int], None]) -> tuple[Check, ...]:
-    """Run all checks; `progress` is told what is being done, how much of it is, and out of how much.
-
-    Raises:
-        CanaryAuditError: the program refused a world that it should measure.
-    """
-    checks: list[Check] = []
-    for place, run in enumerate(_CHECKS):
-        progress("self-test", place, len(_CHECKS))
-        checks.extend(run())
-    progress("self-test", len(_CHECKS), len(_CHECKS))
-    return tuple(checks)
-
-
-def selftest_table(checks: Iterable[Check]) -> Table:
-    """The checks as a table for the terminal."""
-    table = Table("check", "measured", "required", "")
-    for check in checks:
-        table.add_row(check.name, check.measured, check.required, "holds" if check.holds else "[bold red]FAILS[/]")
-    return table
-
-
-def _exact_ranks() -> Iterable[Check]:
+def exact_ranks() -> Iterable[Check]:
     """Counted ranks against full enumeration, in a world without ties and in one full of them."""
     n_equal, n_canaries = 0, 100
     for model in (_tree(1), _tied()):
@@ -88,13 +51,13 @@ def _exact_ranks() -> Iterable[Check]:
     )
 
 
-def _estimated_ranks() -> Iterable[Check]:
+def estimated_ranks() -> Iterable[Check]:
     """Bias and interval coverage of estimates, repeated for a few ranks; in the world with ties, for the likeliest."""
     tree, tied, repeats = _tree(4), _tied(), 400
     order = np.argsort(digit_costs(tree, _N_DIGITS))
     likeliest = int(np.argmin(digit_costs(tied, _N_DIGITS)))
     worlds = [(tree, int(order[rank - 1])) for rank in (3, 300, 30_000)] + [(tied, likeliest)]
-    excess, worst_bias, n_covered = -math.inf, 0.0, 0
+    excess, worst_bias, coverages = -math.inf, 0.0, []
     for model, number in worlds:
         truth = _true_rank(digit_costs(model, _N_DIGITS), number)
         estimates = _measured(model, [number] * repeats, _ESTIMATE_ALL, seed=5)
@@ -102,24 +65,26 @@ def _estimated_ranks() -> Iterable[Check]:
         bias = abs(float(ratios.mean()) - 1.0)
         excess = max(excess, bias - _N_ERRORS * float(ratios.std()) / math.sqrt(repeats))
         worst_bias = max(worst_bias, bias)
-        n_covered += sum(estimate.low <= truth <= estimate.high for estimate in estimates)
-    coverage = n_covered / (repeats * len(worlds))
+        coverages.append(sum(estimate.low <= truth <= estimate.high for estimate in estimates) / repeats)
+    coverage = sum(coverages) / len(worlds)
     least = 0.92 - _N_ERRORS * math.sqrt(0.92 * 0.08 / (repeats * len(worlds)))
     yield Check(
         name="estimated ranks are unbiased",
         measured=f"{worst_bias:.2%} off at worst",
         required=f"2 % + {_N_ERRORS} standard errors",
         holds=excess <= 0.02,
+        numbers={"exposure.bias_max": worst_bias},
     )
     yield Check(
         name="their 95 % intervals cover the truth",
         measured=f"{coverage:.1%}",
         required=f">= {least:.1%}",
         holds=coverage >= least,
+        numbers={"exposure.coverage_min": min(coverages)},
     )
 
 
-def _null_p_values() -> Iterable[Check]:
+def null_p_values() -> Iterable[Check]:
     """P-values of random secrets, counted and sampled: uniform, or at least never too small."""
     model = _tree(6)
     numbers = np.random.default_rng(7).choice(_N_SECRETS, 1_000, replace=False).tolist()
@@ -128,25 +93,26 @@ def _null_p_values() -> Iterable[Check]:
     yield Check(
         name="p-values of secrets never seen are uniform (Kolmogorov-Smirnov)",
         measured=f"p = {uniform:.2g}",
-        required=f">= {_FALSE_RED:g}",
-        holds=uniform >= _FALSE_RED,
+        required=f">= {FALSE_RED:g}",
+        holds=uniform >= FALSE_RED,
+        numbers={"null.ks_p": uniform},
     )
     n_runs, n_references = 4_000, 20
     costs = np.random.default_rng(9).choice(digit_costs(model, _N_DIGITS), (n_runs, 1 + n_references))
     n_cheaper = (costs[:, 1:] <= costs[:, :1]).sum(axis=1).tolist()
-    alarms = sum(sampled_p_value(cheaper, n_references) <= _ALPHA for cheaper in n_cheaper)
-    yield _few_alarms("p-values from a sample of references are valid", alarms, n_runs)
+    alarms = sum(sampled_p_value(cheaper, n_references) <= ALPHA for cheaper in n_cheaper)
+    yield few_alarms("p-values from a sample of references are valid", alarms, n_runs)
 
 
-def _holm_errors() -> Iterable[Check]:
+def holm_errors() -> Iterable[Check]:
     """Families of true nulls of which Holm's procedure rejects any."""
     n_families, n_members = 4_000, 10
     ranks = np.random.default_rng(10).integers(1, _N_SECRETS + 1, (n_families, n_members)).tolist()
-    alarms = sum(holm([exact_rank_p_value(rank, _N_SECRETS) for rank in row]).min() <= _ALPHA for row in ranks)
-    yield _few_alarms("Holm's family-wise error", alarms, n_families)
+    alarms = sum(holm([exact_rank_p_value(rank, _N_SECRETS) for rank in row]).min() <= ALPHA for row in ranks)
+    yield few_alarms("Holm's family-wise error", alarms, n_families)
 
 
-def _binomial_coverage() -> Iterable[Check]:
+def binomial_coverage() -> Iterable[Check]:
     """Least coverage of Clopper-Pearson intervals over a grid of proportions, summed exactly."""
     n_trials, confidence = 40, 0.95
     hits = np.arange(n_trials + 1)
@@ -163,7 +129,7 @@ def _binomial_coverage() -> Iterable[Check]:
     )
 
 
-def _certified_extraction() -> Iterable[Check]:
+def certified_extraction() -> Iterable[Check]:
     """The likeliest secrets, from beams that hold a whole level and from narrow ones, against full enumeration."""
     n_worlds, n_secrets = 10, 5
     n_right = n_wrong = 0
@@ -182,7 +148,7 @@ def _certified_extraction() -> Iterable[Check]:
     )
 
 
-def _memorized_is_found() -> Iterable[Check]:
+def memorized_is_found() -> Iterable[Check]:
     """Must fail: worlds that memorized one of ten canaries. It is significant, alone comes out, and is certified."""
     n_worlds, n_found = 10, 0
     for seed in range(n_worlds):
@@ -199,26 +165,14 @@ def _memorized_is_found() -> Iterable[Check]:
     )
 
 
-def _null_is_not_found() -> Iterable[Check]:
+def null_is_not_found() -> Iterable[Check]:
     """Must pass: audits of canaries that the world never saw, each with Holm's correction."""
     n_audits, n_canaries = 300, 5
     numbers = np.random.default_rng(11).choice(_N_SECRETS, n_audits * n_canaries, replace=False).tolist()
     estimates = _measured(_tree(12), numbers, _COUNT_ALL, seed=13)
     audits = [estimates[start : start + n_canaries] for start in range(0, len(estimates), n_canaries)]
-    alarms = sum(_adjusted_p_values(audit).min() <= _ALPHA for audit in audits)
-    yield _few_alarms("must pass: audits of a world that memorized nothing", alarms, n_audits)
-
-
-_CHECKS: tuple[Callable[[], Iterable[Check]], ...] = (
-    _exact_ranks,
-    _estimated_ranks,
-    _null_p_values,
-    _holm_errors,
-    _binomial_coverage,
-    _certified_extraction,
-    _memorized_is_found,
-    _null_is_not_found,
-)
+    alarms = sum(_adjusted_p_values(audit).min() <= ALPHA for audit in audits)
+    yield few_alarms("must pass: audits of a world that memorized nothing", alarms, n_audits)
 
 
 @cache
@@ -253,15 +207,3 @@ def _measured(model: TableModel, numbers: list[int], settings: RankSettings, *, 
 
 def _adjusted_p_values(estimates: Iterable[RankEstimate]) -> FloatArray:
     return holm([exact_rank_p_value(estimate.rank, _N_SECRETS) for estimate in estimates])
-
-
-def _few_alarms(name: str, alarms: int, n_runs: int) -> Check:
-    """At most as many false alarms as an error rate of alpha explains."""
-    counts = np.arange(n_runs + 1)
-    most = int(counts[special.bdtrc(counts, n_runs, _ALPHA) <= _FALSE_RED][0])
-    return Check(
-        name=name,
-        measured=f"{alarms / n_runs:.1%} false alarms",
-        required=f"{_ALPHA:.0%}, so <= {most / n_runs:.1%} of {n_runs}",
-        holds=alarms <= most,
-    )

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+from canary_audit.gate.integrity_epsilon import find_epsilon_errors
 from canary_audit.results import AuditResult, CanaryResult, Maybe, NotAvailable, Reason
 
 _ROUNDING_BITS = 1e-6
@@ -26,6 +27,7 @@ def find_errors(result: AuditResult) -> tuple[Reason, ...]:
         *_impossible(result),
         *_misplaced(result),
         *_miscounted(result),
+        *find_epsilon_errors(result),
     )
 
 

@@ -1,0 +1,1 @@
+"""Membership inference: scores of single texts, and how well they tell members from others."""
