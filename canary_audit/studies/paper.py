@@ -28,8 +28,8 @@ CARLINI_2019 = PaperTable(
         "Their exposures are of one canary after training; ours are medians of several, over seeds, and are compared "
         "at equal validation loss as well. A secret never seen has an exposure of 1.44 bits on average and is below "
         "4.32 bits in 95 of 100 cases, so 1.1 and 3.6 bits of a single canary do not differ.",
-        "Their text is the Penn Treebank (5 MB, characters) and ours a hundredth to a tenth of it, in tokens. Noise of "
-        "DP-SGD is shared among fewer rows, so the same epsilon costs more of the language here.",
+        "Their text is the Penn Treebank (5 MB), read by characters. The noise of DP-SGD is shared among rows of text, "
+        "so with less text the same epsilon costs more of the language.",
         "Their losses are per character of another text and cannot be set beside ours; only their order can.",
         "Their optimizer is RMSProp or SGD, ours is AdamW.",
     ),

@@ -12,7 +12,7 @@ from canary_audit.config import load_config
 from canary_audit.errors import ConfigError
 from canary_audit.results import NotAvailable
 from canary_audit.studies.defences import study_defences
-from canary_audit.studies.results import DefencesStudy, StudyRun
+from canary_audit.studies.results import DefencesStudy
 
 TINY = f"""
 name = "tiny"
@@ -227,41 +227,31 @@ def test_a_design_that_cannot_be_compared_is_refused(write, tmp_path, override, 
 
 
 @pytest.mark.slow
-def test_the_command_line_studies_two_seeds_in_two_processes(write, tmp_path):
-    """Two seeds of four defences; the other process tells the same as one would."""
-    path = write(DEFENCES)
-    command = [
-        *(sys.executable, "-m", "canary_audit", "study", "defences", str(path), "--json", "--quiet", "--jobs", "2"),
-        *("--out", str(tmp_path / "out"), "--set", "study.seeds=2"),
+def test_the_command_line_studies_two_seeds_in_two_processes(tmp_path):
+    """The shipped study on less text and with fewer defences: repetition is undone by deduplication, a blacklist stops
+    what is on it and nothing else, eight bits are as good as thirty-two."""
+    defences = r"""[{name = "deduplication", data.deduplicate = true}, {name = "8-bit", quantize_bits = 8},
+        {name = "blacklist", data.blacklist = ['random number is \d+']}]"""
+    overrides = [
+        *("study.seeds=2", "data.max_bytes=30_000", "training.epochs=12", "audit.exact_nodes=5_000"),
+        *("canaries.0.levels=[4]", "canaries.1.levels=[10]", f"study.defences={' '.join(defences.split())}"),
     ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    command = [
+        *(sys.executable, "-m", "canary_audit", "study", "defences", str(CONFIGS / "defences.toml")),
+        *("--json", "--quiet", "--jobs", "2", "--out", str(tmp_path)),
+        *(word for override in overrides for word in ("--set", override)),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stderr
+    assert done.stdout == (tmp_path / "study.json").read_text()
     study = DefencesStudy.model_validate_json(done.stdout)
-    assert done.stdout == (tmp_path / "out" / "study.json").read_text()
-    assert study.seeds == (3, 4)
-    assert all(len(defence.runs) == 2 for defence in study.defences)
-    first, second = (run for run in of(study, "none").runs if isinstance(run, StudyRun))
-    assert first.levels != second.levels
-    ledgers = {path.read_bytes() for path in (tmp_path / "out").glob("runs/*/seed-*/ledger.json")}
-    assert len(ledgers) == 2
-
-
-@pytest.mark.slow
-def test_repetition_is_undone_by_deduplication_and_a_blacklist_stops_only_what_is_on_it(tmp_path):
-    """Two seeds of three defences of the shipped study, on less text."""
-    keep = {"deduplication", "blacklist", "8-bit"}
-    config = load_config(
-        CONFIGS / "defences.toml", ("study.seeds=2", "data.max_bytes=40_000", "canaries.1.levels=[10]")
-    )
-    chosen = tuple(defence for defence in config.study.defences if defence.name in keep)
-    config = config.model_copy(update={"study": config.study.model_copy(update={"defences": chosen})})
-    study = study_defences(config, tmp_path, jobs=2, progress=silent)
+    assert study.seeds == (1, 2)
+    assert all(len(defence.runs) == 2 and not defence.failures for defence in study.defences)
+    assert len({path.read_bytes() for path in tmp_path.glob("runs/*/seed-*/ledger.json")}) == 2  # one of each seed
 
     def bits(name, insertions):
         return next(level.bits for level in of(study, name).levels if level.insertions == insertions)
 
-    assert all(not defence.failures for defence in study.defences)
-    assert bits("none", 4) > 9
     assert bits("none", 10) > 12
     assert bits("deduplication", 10) < bits("none", 10) - 4
     assert bits("blacklist", 4) < 6  # medians of secrets never seen
