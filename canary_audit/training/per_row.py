@@ -18,8 +18,6 @@ from canary_audit.training.row_hooks import NormHooks, SampleHooks, backward
 
 logging.getLogger("opacus").setLevel(logging.ERROR)
 
-_TINY = 1e-6
-"""Keeps the clipping factor of a row without gradient finite, as Opacus does."""
 _MISMATCH = 1e-4
 """Relative difference between a row's gradient and the hooks' at which the network is refused. Rounding alone makes
 1e-7 to 1e-6; a row that feels its neighbours is off by far more."""
@@ -81,7 +79,7 @@ class Hooks:
         """See `PerRowGradients.add_clipped`."""
         losses, samples = self.rows(tokens, lengths)
         norms = torch.stack([sample.flatten(1).norm(dim=1) for sample in samples]).norm(dim=0)
-        factors = (self._clip_norm / (norms + _TINY)).clamp(max=1.0)
+        factors = _factors(norms, self._clip_norm)
         for weight, sample in zip(self._weights, samples, strict=True):
             _add(weight, torch.tensordot(factors, sample, dims=1))
         return losses
@@ -97,6 +95,7 @@ class Ghost:
     def __init__(self, network: torch.nn.Module, *, clip_norm: float, scale: float) -> None:
         _refuse_tied(network)
         self._weights = [weight for weight in network.parameters() if weight.requires_grad]
+        self._clip_norm = clip_norm
         self._scale = scale
         self._hooks = NormHooks(network, max_grad_norm=clip_norm)
 
@@ -104,7 +103,7 @@ class Ghost:
         """See `PerRowGradients.add_clipped`."""
         losses = self._hooks.losses(tokens, lengths)
         self._hooks.backward(losses.sum() / self._scale, retain_graph=True)
-        factors = self._hooks.get_clipping_coef()
+        factors = _factors(self._hooks.get_norm_sample(), self._clip_norm)
         self._hooks.disable_hooks()
         backward((factors * losses).sum() / self._scale)
         self._hooks.enable_hooks()
@@ -177,6 +176,11 @@ def _refuse_tied(network: torch.nn.Module) -> None:
         raise ModelError(
             "[privacy] clipping: 'ghost' does not serve a network whose input and output share weights; use 'hooks'"
         )
+
+
+def _factors(norms: Tensor, clip_norm: float) -> Tensor:
+    """What each row's gradient is multiplied by; one without gradient keeps it."""
+    return (clip_norm / norms).clamp(max=1.0)
 
 
 def _samples(weight: Any) -> Tensor:

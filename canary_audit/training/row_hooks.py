@@ -99,7 +99,7 @@ class SampleHooks(_OnePass, GradSampleHooks):  # type: ignore[misc]  # opacus is
 
 
 class NormHooks(_OnePass, GradSampleHooksFastGradientClipping):  # type: ignore[misc]  # opacus is untyped to mypy
-    """Leave the norms of the gradients by row for `get_clipping_coef`."""
+    """Leave the norms of the gradients by row for `get_norm_sample`."""
 
 
 def backward(loss: Tensor, **options: Any) -> None:
