@@ -71,6 +71,7 @@ def reader(smoke, tmp_path):
 # --- examples ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "sh")], ids=lambda page: page.name)
 def test_shell_examples_run(page, reader):
     for command in (command for block in blocks(page, "sh") for command in commands(block)):

@@ -48,8 +48,9 @@ def test_a_canary_planted_32_times_is_explained_by_group_privacy(tmp_path):
         "privacy.target_epsilon=5",
         "training.batch_size=32",
         "training.track_exposure=false",
-        "data.max_bytes=150_000",
-        "canaries.1.coin_flips=300",
+        "training.epochs=4",
+        "data.max_bytes=100_000",
+        "canaries.1.coin_flips=100",
     )
     epsilon = run.result.epsilon
     assert epsilon.accounted <= 5.0
@@ -101,6 +102,7 @@ def test_two_processes_train_what_one_does(tmp_path):
             *("--standalone", "-m", "canary_audit", "train", str(CONFIGS / "smoke.toml")),
             *("--out", str(tmp_path / str(n_processes)), "--key", f"file:{SAMPLE_KEY}", "--quiet"),
             *("--set", "privacy.noise_multiplier=0.8", "--set", "training.track_exposure=false"),
+            *("--set", "training.epochs=1", "--set", "data.max_bytes=20_000"),
         ]
         done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
         assert done.returncode == 0, done.stderr

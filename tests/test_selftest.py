@@ -74,6 +74,7 @@ def test_the_verb_prints_one_object_or_a_table_and_fails_with_the_checks(monkeyp
         assert json.loads(ended.stdout) == {"one": {"two": {"three": 1.5}, "four": 2}, "checks": [said], "holds": holds}
 
 
+@pytest.mark.slow
 def test_the_same_numbers_every_time():
     assert list(selftest_exposure.memorized_is_found()) == list(selftest_exposure.memorized_is_found())
 
@@ -97,11 +98,13 @@ def without_weights(leaves, n_lanes):
 others = ranks._others
 
 
+@pytest.mark.slow
 def test_an_estimate_that_forgets_its_weights_is_red(monkeypatch):
     monkeypatch.setattr(ranks, "_others", without_weights)
     assert "estimated ranks are unbiased" in failing(selftest_exposure.estimated_ranks)
 
 
+@pytest.mark.slow
 def test_an_estimate_that_forgets_the_canary_itself_is_red(monkeypatch):
     monkeypatch.setattr(
         ranks, "_others", lambda leaves, n_lanes: np.maximum(without_the_canary_itself(leaves, n_lanes), 0)
@@ -109,6 +112,7 @@ def test_an_estimate_that_forgets_the_canary_itself_is_red(monkeypatch):
     assert "estimated ranks are unbiased" in failing(selftest_exposure.estimated_ranks)
 
 
+@pytest.mark.slow
 def test_a_search_that_leaves_ties_out_is_red(monkeypatch):
     reach = search_module._reach
 
@@ -197,6 +201,7 @@ def test_a_bound_that_shows_too_little_is_red(monkeypatch, fewer_runs):
     assert "shows what it should" in names[0]
 
 
+@pytest.mark.slow
 def test_a_search_blind_to_the_memorized_secret_is_red(monkeypatch):
     monkeypatch.setattr(selftest_exposure, "memorizing", lambda model, secret, share: model)
     assert failing(selftest_exposure.memorized_is_found)

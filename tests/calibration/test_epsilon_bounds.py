@@ -1,7 +1,7 @@
 """Lower bounds on epsilon against mechanisms whose epsilon is known: how often they exceed it, and what they show.
 
 A bound at 95 % confidence may exceed the truth in 5 % of runs; a one-sided binomial test at 99.9 % decides. The default
-suite holds a short form with pinned seeds, the slow one the whole grid.
+suite holds a short form with pinned seeds, the nightly one the whole grid.
 """
 
 import math
@@ -105,7 +105,7 @@ def test_one_run_bound_in_short(name, rule):
         assert n_violations(MECHANISMS[name], n_canaries, 300, rule) <= most_violations(300)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("n_canaries", [50, 200, 1_000, 5_000])
 @pytest.mark.parametrize("name", MECHANISMS)
 def test_one_run_bound_in_full(name, n_canaries):

@@ -24,6 +24,7 @@ def run_elsewhere(folder, surroundings, *, cwd, umask) -> dict[str, str]:
     return digests(folder)
 
 
+@pytest.mark.slow
 def test_surroundings_change_no_byte(tmp_path):
     """All of them at once, so that one fresh interpreter is enough; `-m slow` takes them one by one."""
     (tmp_path / "elsewhere").mkdir()

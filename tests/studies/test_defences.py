@@ -226,7 +226,7 @@ def test_a_design_that_cannot_be_compared_is_refused(write, tmp_path, override, 
         study_defences(load_config(write(DEFENCES), (override,)), tmp_path / "out", jobs=1, progress=silent)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_command_line_studies_two_seeds_in_two_processes(tmp_path):
     """The shipped study on less text and with fewer defences: repetition is undone by deduplication, a blacklist stops
     what is on it and nothing else, eight bits are as good as thirty-two."""
