@@ -261,6 +261,7 @@ def test_a_promise_that_the_design_cannot_refute_is_named(privacy, coin_flips, e
         ({"noise_multiplier": 0.8}, "promises      noise multiplier 0.8, delta 1e-05, for a row of up to 64 tokens"),
         (PRIVATE | {"unit": "user"}, "promises      epsilon 4, delta 1e-05, for all rows of a user"),
         (PRIVATE, "bounds        epsilon from below by 200 coin flips: 3."),
+        (PRIVATE, "power         at best, half of the runs show 0."),
         (PRIVATE, "false alarms  at most 10% of models that memorize nothing: 5% by exposure, 5% by epsilon"),
         (
             None,

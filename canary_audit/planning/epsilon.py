@@ -9,7 +9,7 @@ from canary_audit.errors import ConfigError
 from canary_audit.results import Assumption, Maybe, NotAvailable, PolicyTable
 from canary_audit.statistics.gaussian_dp import f_dp_refuted_by
 from canary_audit.statistics.guesses import best_ceiling
-from canary_audit.statistics.power import canaries_for_epsilon, epsilon_ceiling
+from canary_audit.statistics.power import canaries_for_epsilon, epsilon_ceiling, typical_bounds
 
 _SIZES = [round(10 ** (place / 5)) for place in range(2, 21)]
 """Numbers of coin flips that are proposed for the bound that assumes DP-SGD: five a decade, up to 10,000."""
@@ -24,6 +24,8 @@ class EpsilonPlan:
     """Largest lower bound that the coin flips could give, had every guess been right."""
     limit_ceiling: Maybe
     """The same for the bound that the policy's `max_epsilon` is held against; another one if that assumes more."""
+    power: tuple[tuple[float, float], ...]
+    """Pairs of a true epsilon and what half of the runs would show of it, at best; see `typical_bounds`."""
     promise: str | NotAvailable
     """What training is asked to promise, with delta and unit."""
     false_alarm_rate: float
@@ -49,6 +51,7 @@ def plan_epsilon(config: Config, policy: PolicyTable) -> EpsilonPlan:
         n_coin_flips=n_coin_flips,
         ceiling=ceiling,
         limit_ceiling=limiting.ceiling(n_coin_flips),
+        power=design.power(n_coin_flips),
         promise=_promise(config),
         false_alarm_rate=_false_alarm_rate(config.privacy, policy, n_coin_flips),
         cannot_see=tuple(_blind_spots(design, policy, n_coin_flips, ceiling)),
@@ -85,6 +88,12 @@ class _Design:
         return best_ceiling(
             n_coin_flips, rule=rule, confidence=CONFIDENCE, epsilon_of_counts=f_dp_refuted_by(n_coin_flips, delta)
         )
+
+    def power(self, n_coin_flips: int) -> tuple[tuple[float, float], ...]:
+        """What half of the runs would show of some epsilons; nothing where there is no bound."""
+        if n_coin_flips < 2:
+            return ()
+        return typical_bounds(n_coin_flips, delta=self.delta, rule=self.config.audit.guesses, confidence=CONFIDENCE)
 
     def what_it_takes(self, epsilon: float) -> str:
         """The coin flips that can show more than `epsilon`, in words."""

@@ -47,6 +47,9 @@ def _epsilon(plan: EpsilonPlan) -> list[str]:
         f"bounds        epsilon from below by {plan.n_coin_flips:,} coin flips: {ceiling:.2f} at most{assuming}"
         for ceiling, assuming in _ceilings(plan)
     ]
+    if plan.power:
+        shown = ", ".join(f"{bound:.2f} where epsilon is {epsilon:g}" for epsilon, bound in plan.power)
+        lines.append(f"power         at best, half of the runs show {shown}")
     return lines
 
 

@@ -10,6 +10,8 @@ from canary_audit.report import numbers
 from canary_audit.report.figures import Figure
 from canary_audit.results import Accounting, AuditResult, Epsilon, EpsilonBound, LevelResult, NotAvailable
 from canary_audit.statistics.group_privacy import CHANCE, GroupPromise, allowed_exposure_bits, group_promise
+from canary_audit.statistics.guesses import Rule
+from canary_audit.statistics.power import typical_bounds
 
 MEANING = (
     "An accounted epsilon is what the training mechanism promises; an audited epsilon is a lower bound that this audit "
@@ -116,10 +118,21 @@ def audit_facts(epsilon: Epsilon) -> tuple[tuple[str, str], ...]:
         ("Assumption", _ASSUMPTIONS[epsilon.assumption]),
         ("Membership score", epsilon.score),
         ("Guesses", _guesses(epsilon)),
+        ("Power", _power(epsilon)),
         ("Inserted by the coin", f"{n_inserted:,} of {len(epsilon.canaries):,} canaries"),
         ("AUC (0.5 is chance)", numbers.loss(epsilon.auc)),
         ("p-value, Mann-Whitney", numbers.probability(epsilon.p_value)),
     )
+
+
+def _power(epsilon: Epsilon) -> str:
+    """What this many canaries show of an epsilon, at best."""
+    rule: Rule = "fixed" if epsilon.bounds and epsilon.bounds[0].method == "one-run-fixed" else "grid"
+    if len(epsilon.canaries) < 2:
+        return "none"
+    pairs = typical_bounds(len(epsilon.canaries), delta=epsilon.delta, rule=rule, confidence=epsilon.confidence)
+    shown = ", ".join(f"{numbers.epsilon(bound)} where epsilon is {true:g}" for true, bound in pairs)
+    return f"at best, half of the runs show {shown}"
 
 
 def bound_rows(epsilon: Epsilon) -> tuple[BoundRow, ...]:

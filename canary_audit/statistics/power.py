@@ -72,6 +72,16 @@ def median_bound(epsilon: float, n_canaries: int, *, delta: float, rule: Rule, c
     return max(epsilon_of_counts(2 * k, math.floor(2 * k * share), error) for k in counts)
 
 
+def typical_bounds(
+    n_canaries: int, *, delta: float, rule: Rule, confidence: float = 0.95
+) -> tuple[tuple[float, float], ...]:
+    """Pairs of a true epsilon, 1, 2, 4 or 8, and its `median_bound`: the power of a design beside its ceiling."""
+    return tuple(
+        (epsilon, median_bound(epsilon, n_canaries, delta=delta, rule=rule, confidence=confidence))
+        for epsilon in (1.0, 2.0, 4.0, 8.0)
+    )
+
+
 def canaries_for_epsilon(epsilon: float, *, delta: float, rule: Rule, confidence: float = 0.95) -> int | None:
     """Fewest coin-flipped canaries with which the one-run bound can exceed this epsilon; None if no number can.
 
