@@ -34,7 +34,7 @@ def test_surroundings_change_no_byte(tmp_path):
     assert other == digests(tmp_path / "plain")
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_each_of_the_surroundings(tmp_path):
     surroundings = [
         *({**PLAIN, "PYTHONHASHSEED": str(seed)} for seed in range(3)),

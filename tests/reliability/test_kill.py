@@ -59,7 +59,7 @@ def test_killed_at_random_moments(undisturbed, tmp_path):
     assert digests(tmp_path / "run") == expected
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_forty_kills_of_the_smoke_run(smoke, tmp_path):
     """The run is the same as the one that pytest's own process made, too."""
     expected, draw, n_kills = digests(smoke.folder), random.Random(1), 0
