@@ -93,6 +93,7 @@ def test_an_untrained_model_is_inconclusive(tmp_path):
     assert "not-learned" in {reason.code for reason in result.reasons}
 
 
+@pytest.mark.nightly
 def test_the_small_llama_memorizes_and_is_failed_too(tmp_path):
     result = finished_run("llama", tmp_path / "run", "training.epochs=4").result
     assert result.verdict == "FAIL"
