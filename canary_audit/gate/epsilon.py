@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from canary_audit.epsilon import CONFIDENCE
 from canary_audit.gate.integrity import reason_about
+from canary_audit.gate.integrity_epsilon import RULES
 from canary_audit.results import (
     Accounting,
     Assumption,
@@ -23,11 +24,9 @@ from canary_audit.results import (
 )
 from canary_audit.statistics.gaussian_dp import one_run_f_dp_bound
 from canary_audit.statistics.group_privacy import group_promise, promised_p_value
-from canary_audit.statistics.guesses import Rule
 from canary_audit.statistics.one_run import one_run_bound
 from canary_audit.statistics.pvalues import holm
 
-_RULES: dict[str, Rule] = {"one-run-grid": "grid", "one-run-fixed": "fixed"}
 _NO_COINS = NotAvailable(not_available="no coin-flipped canaries were measured")
 _NO_RULE = NotAvailable(not_available="the result does not say by which rule its canaries were to be guessed")
 _NOT_DP_SGD = NotAvailable(
@@ -126,7 +125,7 @@ def _bound(epsilon: Epsilon, assumption: Assumption) -> EpsilonBound | NotAvaila
         return _NOT_DP_SGD
     if len(epsilon.canaries) < 2:
         return _NO_COINS
-    if not epsilon.bounds or epsilon.bounds[0].method not in _RULES:
+    if not epsilon.bounds or epsilon.bounds[0].method not in RULES:
         return _NO_RULE
     method = epsilon.bounds[0].method
     coins = sorted(epsilon.canaries, key=lambda coin: coin.id)  # ids know nothing of the coins, and so may break ties
@@ -134,7 +133,7 @@ def _bound(epsilon: Epsilon, assumption: Assumption) -> EpsilonBound | NotAvaila
         [coin.score for coin in coins],
         [coin.inserted for coin in coins],
         delta=0.0 if isinstance(promise, NotAvailable) else promise.delta,
-        rule=_RULES[method],
+        rule=RULES[method],
         confidence=CONFIDENCE,
     )
     return EpsilonBound(

@@ -9,7 +9,8 @@ from canary_audit.results import Accounting, AuditResult, Epsilon, NotAvailable,
 from canary_audit.statistics.guesses import Rule
 
 _ROUNDING = 1e-6
-_RULES: dict[str, Rule] = {"one-run-grid": "grid", "one-run-fixed": "fixed"}
+RULES: dict[str, Rule] = {"one-run-grid": "grid", "one-run-fixed": "fixed"}
+"""Method of the first bound -> rule of guessing that was fixed before the run."""
 
 
 def find_epsilon_errors(result: AuditResult) -> Iterator[Reason]:
@@ -57,7 +58,7 @@ def _contradictions(epsilon: Epsilon) -> Iterator[Reason]:
     if epsilon.canaries and isinstance(epsilon.lower_bound, NotAvailable) and len(epsilon.canaries) > 1:
         yield Reason(code="missing-number", message="There are coin-flipped canaries, but no bound on epsilon.")
         return
-    rule = _RULES.get(epsilon.bounds[0].method) if epsilon.bounds else "grid"
+    rule = RULES.get(epsilon.bounds[0].method) if epsilon.bounds else "grid"
     if rule is None:
         message = "The first bound on epsilon is not a one-run bound, so its rule of guessing is not known."
         yield Reason(code="inconsistent", message=message)

@@ -31,7 +31,7 @@ from canary_audit.training.checkpoint import (
     weights_sha256,
 )
 from canary_audit.training.plain import PlainSteps
-from canary_audit.training.private import PrivateSteps, key_digest
+from canary_audit.training.private import PrivateSteps, keyed
 from canary_audit.training.processes import Processes, all_processes, this_process
 from canary_audit.training.stream import TokenRows
 
@@ -151,7 +151,8 @@ class _Training:
         folder: Path | None,
     ) -> None:
         self._folder = folder
-        self._inputs_sha256 = _inputs_sha256(network, rows, recipe, processes) if folder else ""
+        training_id = _training_id(network, rows, recipe) if folder or recipe.privacy else ""
+        self._inputs_sha256 = digest(training_id, _order_of_sums(recipe, processes))
         self._network = network.to(processes.device)
         weights = [weight for weight in network.parameters() if weight.requires_grad]
         config = recipe.training
@@ -161,7 +162,7 @@ class _Training:
         )
         self._progress = self._load(processes)
         self._recipe = recipe
-        self._steps = _steps(network, rows, self._optimizer, recipe, processes)
+        self._steps = _steps(network, rows, self._optimizer, recipe, processes, training_id)
         self._n_steps = self._steps.per_epoch * config.epochs
 
     @property
@@ -227,6 +228,7 @@ def _steps(
     optimizer: torch.optim.Optimizer,
     recipe: Recipe,
     processes: Processes,
+    training_id: str,
 ) -> PlainSteps | PrivateSteps:
     if recipe.privacy is None:
         return PlainSteps(network, rows, optimizer, config=recipe.training, seed=recipe.seed, processes=processes)
@@ -237,21 +239,25 @@ def _steps(
         config=recipe.training,
         privacy=recipe.privacy,
         seed=recipe.seed,
-        key=recipe.key,
+        key=keyed(recipe.key, training_id),
         processes=processes,
     )
 
 
-def _inputs_sha256(network: torch.nn.Module, rows: TokenRows, recipe: Recipe, processes: Processes) -> str:
-    """Digest of everything the trained weights depend on."""
+def _training_id(network: torch.nn.Module, rows: TokenRows, recipe: Recipe) -> str:
+    """Digest of everything the trained weights depend on, but for the order in which numbers are added."""
     inputs = {
         "config": recipe.training.model_dump(mode="json"),
         "initial_weights": weights_sha256(network),
         "rows": rows.sha256(),
         "seed": recipe.seed,
         "torch": torch.__version__,
-        "processes": processes.count,
-        "privacy": recipe.privacy and recipe.privacy.model_dump(mode="json"),
-        "key": recipe.privacy and key_digest(recipe.key),
+        "privacy": recipe.privacy and recipe.privacy.model_dump(mode="json", exclude={"physical_rows"}),
+        "key": recipe.privacy and keyed(recipe.key, "digest").hex(),
     }
     return digest(canonical_json(inputs))
+
+
+def _order_of_sums(recipe: Recipe, processes: Processes) -> str:
+    """What decides the last digits: the same training must go on with the same."""
+    return f"{processes.count} processes, {recipe.privacy.physical_rows if recipe.privacy else 'all'} rows a pass"

@@ -4,9 +4,11 @@ Each step draws every row on its own with the same chance, clips the gradient of
 their sum and divides by the expected number of rows. A draw may be empty; its step is taken all the same, with noise
 alone, because leaving it out would tell that nobody was drawn.
 
-Draws and noise are functions of the audit's key and the step, so a killed training goes on exactly. Whoever holds that
-key can take the noise off again: it is kept where the secrets are, and no result holds it. The generators are torch's
-and numpy's, which are statistical and not cryptographic.
+Draws and noise are functions of a key and the step, so a killed training goes on exactly. The key is the audit's own,
+mixed with a digest of the training: other data, weights or settings get other noise, or the difference of two models
+trained under one key would show what the noise should hide. Whoever holds the audit's key can take the noise off again:
+it is kept where the secrets are, and no result holds it. The generators are torch's and numpy's, which are statistical
+and not cryptographic.
 """
 
 import hashlib
@@ -34,6 +36,9 @@ _ROWS_CHECKED = 3
 
 class PrivateSteps:
     """Noisy sums of clipped gradients.
+
+    Args:
+        key: what draws and noise derive from: secret, and of this training alone.
 
     Raises:
         ConfigError: the expected batch is larger than the data, or delta promises nothing.
@@ -152,15 +157,11 @@ class PrivateSteps:
         return np.flatnonzero(chance.random(self._rows.n_rows) < self._sampling_rate)
 
     def _secret_seed(self, purpose: str, step: int) -> int:
-        return int.from_bytes(_keyed(self._key, f"{purpose}|{step}")[:8]) >> 1
+        return int.from_bytes(keyed(self._key, f"{purpose}|{step}")[:8]) >> 1
 
 
-def key_digest(key: bytes) -> str:
-    """Tells one key from another, and nothing of either."""
-    return _keyed(key, "digest").hex()
-
-
-def _keyed(key: bytes, message: str) -> bytes:
+def keyed(key: bytes, message: str) -> bytes:
+    """32 bytes that only the holder of the key can know, and that tell nothing of it."""
     return hmac.digest(key, f"canary-audit dp-sgd|{message}".encode(), hashlib.sha256)
 
 

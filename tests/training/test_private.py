@@ -135,6 +135,22 @@ def test_every_step_has_fresh_noise_that_only_the_key_decides():
     assert not torch.equal(first, other)
 
 
+def test_another_training_under_the_same_key_has_other_noise():
+    """Without gradients to speak of, what is left of a step is its noise: Adam's first step is its sign."""
+
+    def first_signs(rows):
+        model = network()
+        before = [weight.detach().clone() for weight in model.parameters()]
+        one_step = recipe(epochs=1, batch_size=rows.n_rows - 1, noise_multiplier=100.0, clip_norm=1.0)
+        train(model, rows, one_step)
+        pairs = zip(before, model.parameters(), strict=True)
+        return torch.cat([(after.detach() - start).sign().flatten() for start, after in pairs])
+
+    mine, other = ROWS.select(np.arange(20)), ROWS.select(np.arange(1, 21))
+    assert torch.equal(first_signs(mine), first_signs(mine))
+    assert (first_signs(mine) == first_signs(other)).double().mean() < 0.7, "half of the signs agree by chance"
+
+
 def test_rows_are_drawn_by_chance_each_on_its_own():
     steps = steps_of(network(), recipe(batch_size=12))
     counts = np.zeros(ROWS.n_rows)
