@@ -302,14 +302,14 @@ def study_defences(
     """Compare defences at equal validation loss: exposure, extraction, epsilon. Resumes what was interrupted."""
     from canary_audit.errors import RunError
     from canary_audit.report.sanitize import sanitize_json
-    from canary_audit.studies import defences
-    from canary_audit.studies.report import summary_table
+    from canary_audit.studies.defences import study_defences as compare
+    from canary_audit.studies.defences.report import summary_table
 
     settings = _load_config(config, override, seed)
     folder = _run_folder(settings, out)
     n_jobs = jobs or min(2, os.cpu_count() or 1)
     with progress_bars(quiet) as progress:
-        found = defences.study_defences(settings, folder, jobs=n_jobs, progress=progress, key=_given_key(key))
+        found = compare(settings, folder, jobs=n_jobs, progress=progress, key=_given_key(key))
     if as_json:
         write(sanitize_json(found.to_json()))
     else:

@@ -55,6 +55,8 @@ class DataConfig(Table):
     """Undecodable or malformed lines that may be skipped, and are counted, before the file is refused."""
     validation_fraction: Annotated[float, Field(ge=0, lt=0.5)] = 0.05
     """Share of the documents held out, unplanted, to measure validation loss."""
+    seed: int | None = None
+    """Decides which documents are held out and where canaries go; the configuration's seed if not given."""
     user_field: str | None = None
     """Field of a record that names who wrote it, for `[privacy] unit = "user"`; a record without it is a user of its
     own."""
@@ -253,7 +255,13 @@ class StudyConfig(Table):
     """What `canary-audit study` compares. A single `run` of the configuration is the run without a defence."""
 
     seeds: Positive = 3
-    """Runs of each defence, with the configuration's seed, the next, and so on; every seed has secrets of its own."""
+    """Runs of each kind, with the configuration's seed, the next, and so on; every seed has secrets of its own."""
+    data: str = "digits"
+    """What classifiers are trained on: `digits`, `mnist`, `mnist1d`, or an `.npz` or `.csv` file."""
+    data_folder: str = ""
+    """Where the files of `mnist`, `mnist1d` and the UCI sets are."""
+    train_rows: Positive = 1_000
+    """Training examples of a classifier, at most."""
     defences: tuple[DefenceConfig, ...] = ()
 
     @model_validator(mode="after")
@@ -472,8 +480,11 @@ def _resolve_paths(config: Config, folder: Path) -> Config:
         audit = audit.model_copy(update={"reference_model": str(folder / audit.reference_model)})
     lists = {name: str(folder / path) for name, path in config.word_lists.items()}
     policy = PolicyReference(path=str(folder / config.policy.path))
+    study = config.study.model_copy(update={"data_folder": str(folder / config.study.data_folder)})
+    if study.data.endswith((".npz", ".csv")):
+        study = study.model_copy(update={"data": str(folder / study.data)})
     return config.model_copy(
-        update={"data": data, "model": model, "audit": audit, "word_lists": lists, "policy": policy}
+        update={"data": data, "model": model, "audit": audit, "word_lists": lists, "policy": policy, "study": study}
     )
 
 

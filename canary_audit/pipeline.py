@@ -25,7 +25,7 @@ from canary_audit.canaries import (
 from canary_audit.config import AuditConfig, Config
 from canary_audit.data.members import draw_members
 from canary_audit.data.planting import Occurrence, plant
-from canary_audit.data.sources import open_source, read_documents, read_owned_documents, training_documents
+from canary_audit.data.sources import Source, open_source, read_documents, read_owned_documents, training_documents
 from canary_audit.errors import RunError
 from canary_audit.gate import Policy
 from canary_audit.generated_lists import generate_lists
@@ -41,7 +41,7 @@ from canary_audit.rundir import RunDirectory, canonical_json, digest, write_atom
 from canary_audit.stamps import Stamps
 from canary_audit.subject import ControlPlan, Subject, load_subject, run_positive_control
 from canary_audit.training.loop import dismiss
-from canary_audit.training.stage import TrainingSummary, train_model
+from canary_audit.training.stage import Observe, TrainingSummary, train_model
 from canary_audit.wordlists import load_word_lists
 
 Progress = Callable[[str, int, int], None]
@@ -109,8 +109,12 @@ class AuditRun:
             self._progress("planting", 1, 1)
         return _read_json(path, PlantedSummary)
 
-    def train(self) -> TrainingSummary:
-        """Train the configured model on the planted data, with exposure tracked beside validation loss."""
+    def train(self, observe: Observe | None = None) -> TrainingSummary:
+        """Train the configured model on the planted data, with exposure tracked beside validation loss.
+
+        Args:
+            observe: sees the model after each epoch; not called for epochs that are already done.
+        """
         require_trainable(self.config)
         require_membership(self.config)
         planted = self.plant()
@@ -126,7 +130,9 @@ class AuditRun:
         if not self._directory.is_done("model", inputs):
             model_dir = self._directory.path("model")
             shutil.rmtree(model_dir, ignore_errors=True)
-            _write_json(path, self._train(planted, model_dir, checkpoints / digest(canonical_json(inputs))[:16]))
+            _write_json(
+                path, self._train(planted, model_dir, checkpoints / digest(canonical_json(inputs))[:16], observe)
+            )
             self._directory.record("model", inputs, [model_dir, path])
         dismiss(self.config.training.device)
         shutil.rmtree(checkpoints, ignore_errors=True)  # also those that a kill after the record left behind
@@ -213,7 +219,7 @@ class AuditRun:
             self.config,
             needed,
             key=self._key,
-            unplanted=(record.text for record in open_source(self.config.data, self.config.seed).records()),
+            unplanted=(record.text for record in self._source().records()),
             on_texts=lambda done, total: self._progress("making word lists", done, total),
         )
         self._progress("making word lists", 1, 1)
@@ -226,7 +232,7 @@ class AuditRun:
             self._directory.record("ledger", inputs, [path])
 
     def _plant(self) -> PlantedSummary:
-        source, texts = open_source(self.config.data, self.config.seed), self._canary_texts()
+        source, texts = self._source(), self._canary_texts()
         occurrences = [
             Occurrence(canary_id=canary.id, text=texts[canary.id])
             for canary in self.ledger.canaries
@@ -237,7 +243,7 @@ class AuditRun:
             occurrences,
             self._directory.path("data"),
             validation_fraction=self.config.data.validation_fraction,
-            seed=self.config.seed,
+            seed=self._data_seed(),
         )
         return PlantedSummary(
             data=DataResult(
@@ -259,9 +265,11 @@ class AuditRun:
             for canary in self.ledger.canaries
         }
 
-    def _train(self, planted: PlantedSummary, model_dir: Path, checkpoint_dir: Path) -> TrainingSummary:
+    def _train(
+        self, planted: PlantedSummary, model_dir: Path, checkpoint_dir: Path, observe: Observe | None
+    ) -> TrainingSummary:
         config = self.config
-        source = open_source(config.data, config.seed)
+        source = self._source()
         held_out = read_documents(self._data_file(planted.validation), config.data) if planted.validation else None
         return train_model(
             config,
@@ -274,6 +282,7 @@ class AuditRun:
             model_dir=model_dir,
             checkpoint_dir=checkpoint_dir,
             on_step=lambda step, n_steps: self._progress("training", step, n_steps),
+            observe=observe,
         )
 
     def _training_documents(self, planted: PlantedSummary) -> Iterable[tuple[str, str | None]]:
@@ -353,6 +362,12 @@ class AuditRun:
         """The configuration's, with the rows of a forward pass as they were chosen in training."""
         summary = _read_json(self._directory.path("training.json"), TrainingSummary)
         return self.config.audit.model_copy(update={"batch_rows": summary.batch_rows})
+
+    def _source(self) -> Source:
+        return open_source(self.config.data, self._data_seed())
+
+    def _data_seed(self) -> int:
+        return self.config.seed if self.config.data.seed is None else self.config.data.seed
 
     def _data_files(self) -> list[str]:
         """Names, in the run directory, of the planted data and of the held-out data, if any."""

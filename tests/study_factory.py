@@ -2,9 +2,9 @@
 
 from canary_audit.config import UNDEFENDED
 from canary_audit.results import EpochResult, LevelResult, NotAvailable
-from canary_audit.studies.matched import matched_change
-from canary_audit.studies.paper import CARLINI_2019
-from canary_audit.studies.results import DefenceResult, DefencesStudy, FailedRun, LevelSummary, StudyRun
+from canary_audit.studies.defences.matched import matched_change
+from canary_audit.studies.defences.paper import CARLINI_2019
+from canary_audit.studies.defences.results import DefenceResult, DefencesStudy, FailedRun, LevelSummary, StudyRun
 
 NOT_PRIVATE = NotAvailable(not_available="trained without differential privacy")
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from canary_audit.audit import exposure_by_level
 from canary_audit.canaries import Ledger, canary_text
@@ -19,7 +20,14 @@ from canary_audit.training.start import Start, fresh, pretrained
 from canary_audit.training.stream import pack_documents, pack_users, start_token
 from canary_audit.vocabulary import vocabulary_of
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
 _NO_HELD_OUT_TEXT = NotAvailable(not_available="no text was held out: [data] validation_fraction is 0")
+
+
+Observe = Callable[[int, "PreTrainedModel", "PreTrainedTokenizerFast"], None]
+"""Sees (epoch from 1, network in evaluation mode, its tokenizer) after an epoch, before its checkpoint is saved."""
 
 
 class TrainingSummary(Frozen):
@@ -45,6 +53,7 @@ def train_model(
     model_dir: Path,
     checkpoint_dir: Path | None = None,
     on_step: OnStep | None = None,
+    observe: Observe | None = None,
 ) -> TrainingSummary:
     """Train the model of `config.model`, from the start or further, and save it whole in `model_dir`.
 
@@ -54,6 +63,7 @@ def train_model(
         planted: documents the network is trained on, each with its user's name where users are told apart.
         held_out: validation documents.
         checkpoint_dir: where progress is kept, so that a killed training goes on.
+        observe: sees the model after each epoch.
 
     Raises:
         ConfigError: the configuration asks for what the model, the machine or its packages do not have.
@@ -85,7 +95,7 @@ def train_model(
         rows,
         Recipe(training=config.training, seed=config.seed, privacy=config.privacy, key=key, unit=unit),
         checkpoint_dir=checkpoint_dir,
-        on_epoch=_epoch_recorder(config, start, validation, ledger, secrets, batch_rows),
+        on_epoch=_epoch_recorder(config, start, validation, ledger, secrets, batch_rows, observe),
         on_step=on_step,
     )
     save_model(network, tokenizer, model_dir)
@@ -114,6 +124,7 @@ def _epoch_recorder(
     ledger: Ledger,
     secrets: Mapping[str, bytes],
     batch_rows: int,
+    observe: Observe | None,
 ) -> Callable[[int, float], EpochResult]:
     """What is measured after each epoch, on the network as it is then."""
     network = start.network
@@ -130,6 +141,8 @@ def _epoch_recorder(
         exposure = {}
         if config.training.track_exposure:
             exposure = exposure_by_level(scored, ledger, secrets, settings=config.audit, seed=config.seed)
+        if observe:
+            observe(epoch, network, start.tokenizer)
         return EpochResult(
             epoch=epoch,
             training_bits_per_token=training_bits_per_token,

@@ -9,9 +9,9 @@ import pytest
 from page import Page
 from study_factory import study_of
 
-from canary_audit.studies.plots import stacked
-from canary_audit.studies.report import render_html, render_markdown, summary_table
-from canary_audit.studies.results import DefencesStudy
+from canary_audit.studies.defences.plots import stacked
+from canary_audit.studies.defences.report import render_html, render_markdown, summary_table
+from canary_audit.studies.defences.results import DefencesStudy
 
 HOSTILE = "</style><script>alarm()</script>\x1b[31m|::add-mask::@everyone"
 

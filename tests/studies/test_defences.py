@@ -12,7 +12,7 @@ from canary_audit.config import load_config
 from canary_audit.errors import ConfigError
 from canary_audit.results import NotAvailable
 from canary_audit.studies.defences import study_defences
-from canary_audit.studies.results import DefencesStudy
+from canary_audit.studies.defences.results import DefencesStudy
 
 TINY = f"""
 name = "tiny"
@@ -178,7 +178,7 @@ def test_a_run_that_fails_is_told_and_ends_no_other(write, tmp_path, monkeypatch
             raise ValueError("the secret is 12345")
         return run_of(task.config.seed, epochs_of((2.5, 6.0)))
 
-    monkeypatch.setattr("canary_audit.studies.run._trained", trained)
+    monkeypatch.setattr("canary_audit.studies.defences.run._trained", trained)
     study = study_defences(load_config(write(DEFENCES)), tmp_path / "out", jobs=1, progress=silent)
     failed = {defence.name: defence.failures[0].reason for defence in study.defences if defence.failures}
     assert set(failed) == {"none", "earlier", "8-bit"}

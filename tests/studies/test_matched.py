@@ -8,7 +8,7 @@ from scipy import stats
 from study_factory import epochs_of, run_of
 
 from canary_audit.results import EpochResult, NotAvailable
-from canary_audit.studies.matched import exposure_at_loss, matched_change, mean_interval
+from canary_audit.studies.defences.matched import exposure_at_loss, matched_change, mean_interval
 
 DOWN_AND_UP = epochs_of((3.0, 2.0), (2.5, 6.0), (2.0, 10.0), (2.2, 14.0))
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from scipy import special
 
 from canary_audit.results import EpochResult, Maybe, NotAvailable
-from canary_audit.studies.results import MatchedChange, StudyRun
+from canary_audit.studies.defences.results import MatchedChange, StudyRun
 
 SAME_LOSS_BITS = 0.01
 """Losses per character closer than this are the same: rounding 8-bit weights moves the loss by less."""

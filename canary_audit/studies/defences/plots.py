@@ -7,7 +7,7 @@ from canary_audit.config import UNDEFENDED
 from canary_audit.report.facts import NULL_95_BITS
 from canary_audit.report.svg import ACCENT, BAND, INK, PAPER, SOFT, figure, to_svg
 from canary_audit.results import NotAvailable
-from canary_audit.studies.results import DefenceResult, DefencesStudy, StudyRun
+from canary_audit.studies.defences.results import DefenceResult, DefencesStudy, StudyRun
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

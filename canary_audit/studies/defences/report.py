@@ -14,8 +14,8 @@ from canary_audit.report.html import environment
 from canary_audit.report.markdown import code, escape
 from canary_audit.report.sanitize import sanitize
 from canary_audit.results import Maybe, NotAvailable
-from canary_audit.studies.plots import pareto_plot
-from canary_audit.studies.results import DefenceResult, DefencesStudy, LevelSummary, MatchedChange, PaperTable
+from canary_audit.studies.defences.plots import pareto_plot
+from canary_audit.studies.defences.results import DefenceResult, DefencesStudy, LevelSummary, MatchedChange, PaperTable
 
 MEANING = (
     "Exposure says how far up the model's ranking of all possible secrets a planted one stands, in bits. Losses are in "
@@ -149,7 +149,7 @@ def _words() -> dict[str, object]:
 
 @functools.cache
 def _template() -> Template:
-    return environment("canary_audit.studies", "canary_audit.report").get_template("defences.html.j2")
+    return environment("canary_audit.studies.defences", "canary_audit.report").get_template("defences.html.j2")
 
 
 def _signed(value: float) -> str:

@@ -3,7 +3,7 @@
 The figures are quoted from secondary notes and have not been checked against the paper; every report says so.
 """
 
-from canary_audit.studies.results import PaperRow, PaperTable
+from canary_audit.studies.defences.results import PaperRow, PaperTable
 
 CARLINI_2019 = PaperTable(
     source="Carlini, Liu, Erlingsson, Kos, Song: The Secret Sharer, USENIX Security 2019, section 9",

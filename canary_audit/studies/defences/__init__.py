@@ -14,12 +14,13 @@ from canary_audit.errors import ConfigError
 from canary_audit.gate import is_judged_level, load_policy
 from canary_audit.planning import plan_audit
 from canary_audit.results import NotAvailable, PolicyTable
-from canary_audit.rundir import RunDirectory, digest, write_atomic
+from canary_audit.rundir import RunDirectory, write_atomic
+from canary_audit.studies.defences.report import render_html, render_markdown
+from canary_audit.studies.defences.results import DefencesStudy, FailedRun, StudyRun
+from canary_audit.studies.defences.run import Rounding, Task, run_task
+from canary_audit.studies.defences.summary import summarize
+from canary_audit.studies.experiment import seed_key
 from canary_audit.studies.processes import Lost, work
-from canary_audit.studies.report import render_html, render_markdown
-from canary_audit.studies.results import DefencesStudy, FailedRun, StudyRun
-from canary_audit.studies.run import Rounding, Task, run_task
-from canary_audit.studies.summary import summarize
 
 Progress = Callable[[str, int, int], None]
 Outcome = StudyRun | FailedRun
@@ -117,7 +118,7 @@ def _task(job: _Job, config: Config, undefended: Outcome | None, root: Path, key
     return Task(
         defence=defence.name,
         config=config,
-        key=bytes.fromhex(digest("study", key.hex() if key else "", str(seed))),
+        key=seed_key(key, seed),
         folder=_run_folder(root, defence.name, seed),
         rounding=(
             Rounding(bits=defence.quantize_bits, undefended=_run_folder(root, UNDEFENDED, seed))

@@ -22,7 +22,7 @@ from canary_audit.models.resolve import ModelFiles
 from canary_audit.pipeline import AuditRun, PlantedSummary
 from canary_audit.results import NotAvailable
 from canary_audit.rundir import RunDirectory, canonical_json, digest, write_atomic
-from canary_audit.studies.results import FailedRun, StudyRun
+from canary_audit.studies.defences.results import FailedRun, StudyRun
 from canary_audit.subject import load_subject
 from canary_audit.training.evaluate import HeldOut, validation_bits_per_char
 from canary_audit.training.stage import TrainingSummary

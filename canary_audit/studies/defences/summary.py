@@ -9,10 +9,10 @@ from canary_audit.config import UNDEFENDED, Config, DefenceConfig
 from canary_audit.gate import is_judged_level
 from canary_audit.planning import plan_audit
 from canary_audit.results import LevelResult, Maybe, NotAvailable, PolicyTable
-from canary_audit.studies.matched import matched_change
-from canary_audit.studies.paper import CARLINI_2019
-from canary_audit.studies.plots import point_of
-from canary_audit.studies.results import DefenceResult, DefencesStudy, FailedRun, LevelSummary, StudyRun
+from canary_audit.studies.defences.matched import matched_change
+from canary_audit.studies.defences.paper import CARLINI_2019
+from canary_audit.studies.defences.plots import point_of
+from canary_audit.studies.defences.results import DefenceResult, DefencesStudy, FailedRun, LevelSummary, StudyRun
 
 Outcome = StudyRun | FailedRun
 

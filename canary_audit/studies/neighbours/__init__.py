@@ -1,0 +1,13 @@
+"""Cohen, Sapiro, Giryes 2018: a network that generalizes decides like its nearest neighbours."""
+
+from typing import Final
+
+from canary_audit.studies.experiment import Paper
+
+COHEN_2018: Final = Paper(
+    name="neighbours",
+    title="Neighbours in embedding space",
+    source="Cohen, Sapiro, Giryes: DNN or k-NN: That is the Generalize vs. Memorize Question, 2018, arXiv 1805.06822",
+    question="Does the model produce this token only because this row was in the data?",
+    experiments=(),
+)
