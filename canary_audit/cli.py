@@ -21,7 +21,21 @@ from rich.markup import escape
 
 from canary_audit import __version__
 from canary_audit.console import progress_bars, say, stderr, stdout, write
-from canary_audit.errors import CanaryAuditError, LedgerError
+from canary_audit.errors import CanaryAuditError
+from canary_audit.options import (
+    ConfigArgument,
+    KeyOption,
+    OfflineOption,
+    OutOption,
+    QuietOption,
+    ResultArgument,
+    SeedOption,
+    SetOption,
+    given_key,
+    load_settings,
+    run_folder,
+)
+from canary_audit.study_verbs import study
 
 if TYPE_CHECKING:
     from canary_audit.config import Config
@@ -38,23 +52,6 @@ app = typer.Typer(
 )
 
 
-ConfigArgument = Annotated[Path, typer.Argument(help="Configuration file (TOML).", show_default=False)]
-ResultArgument = Annotated[Path, typer.Argument(help="A result.json.", show_default=False)]
-OutOption = Annotated[Path | None, typer.Option("--out", help="Run directory; reports/NAME if not given.")]
-SetOption = Annotated[
-    list[str] | None, typer.Option("--set", help="Override one value: table.key=value. May be repeated.")
-]
-SeedOption = Annotated[int | None, typer.Option("--seed", help="Override the configuration's seed.")]
-KeyOption = Annotated[
-    str | None, typer.Option("--key", help="Key that secrets derive from, as file:PATH; secrets/key if not given.")
-]
-OfflineOption = Annotated[
-    bool,
-    typer.Option("--offline", help="Never look on a network.", callback=lambda asked: _go_offline() if asked else None),
-]
-QuietOption = Annotated[bool, typer.Option("--quiet", help="Print results and errors only.")]
-
-
 @app.command()
 def run(
     config: ConfigArgument,
@@ -68,11 +65,11 @@ def run(
     """Plan, plant, train, measure and judge. Resumes what was interrupted."""
     from canary_audit.pipeline import run_audit
 
-    settings = _load_config(config, override, seed)
+    settings = load_settings(config, override, seed)
     _follow_if_started_beside(settings)
-    folder = _run_folder(settings, out)
+    folder = run_folder(settings, out)
     with progress_bars(quiet) as progress:
-        result = run_audit(settings, _policy(settings), folder, key=_given_key(key), progress=progress)
+        result = run_audit(settings, _policy(settings), folder, key=given_key(key), progress=progress)
     _print_result(result, folder / "report.html")
 
 
@@ -82,7 +79,7 @@ def plan(config: ConfigArgument, override: SetOption = None) -> None:
     from canary_audit.planning import plan_audit
     from canary_audit.planning.text import plan_text
 
-    settings = _load_config(config, override, None)
+    settings = load_settings(config, override, None)
     say(plan_text(plan_audit(settings, _policy(settings).table)))
 
 
@@ -104,10 +101,10 @@ def plant(
     from canary_audit.config import plant_config
 
     if source.suffix == ".toml":
-        settings = _load_config(source, override, seed)
+        settings = load_settings(source, override, seed)
     else:
         settings = plant_config(source, secret_format, prefix, suffix, levels, 1 if seed is None else seed)
-    folder = _run_folder(settings, out)
+    folder = run_folder(settings, out)
     with _started(settings, folder, key, quiet=quiet) as started:
         summary = started.plant()
     say(f"planted data  {folder / 'data' / summary.train}")
@@ -126,9 +123,9 @@ def train(
     quiet: QuietOption = False,
 ) -> None:
     """Train a model on planted data. Your own trainer is as good."""
-    settings = _load_config(config, override, seed)
+    settings = load_settings(config, override, seed)
     _follow_if_started_beside(settings)
-    folder = _run_folder(settings, out)
+    folder = run_folder(settings, out)
     with _started(settings, folder, key, quiet=quiet) as started:
         started.train()
     say(f"model  {folder / 'model'}")
@@ -178,7 +175,7 @@ def audit(
             ledger,
             model,
             load_policy(policy),
-            key=_given_key(key) or _key_beside(ledger),
+            key=given_key(key) or _key_beside(ledger),
             adapter=adapter,
             revision=revision,
             data=data or _beside(ledger, "train"),
@@ -279,44 +276,7 @@ def doctor() -> None:
         say(f"{name:14}{value}")
 
 
-study = typer.Typer(help="Train several times over, and compare.", no_args_is_help=True)
 app.add_typer(study, name="study")
-
-
-@study.command("defences")
-def study_defences(
-    config: Annotated[Path, typer.Argument(help="Configuration file (TOML) with a [study] table.")] = Path(
-        "configs/defences.toml"
-    ),
-    out: OutOption = None,
-    override: SetOption = None,
-    seed: SeedOption = None,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Runs at a time; two if there are two processors.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the whole study as JSON.")] = False,
-    key: Annotated[
-        str | None, typer.Option("--key", help="Key that secrets derive from, as file:PATH; the seeds if not given.")
-    ] = None,
-    offline: OfflineOption = False,
-    quiet: QuietOption = False,
-) -> None:
-    """Compare defences at equal validation loss: exposure, extraction, epsilon. Resumes what was interrupted."""
-    from canary_audit.errors import RunError
-    from canary_audit.report.sanitize import sanitize_json
-    from canary_audit.studies.defences import study_defences as compare
-    from canary_audit.studies.defences.report import summary_table
-
-    settings = _load_config(config, override, seed)
-    folder = _run_folder(settings, out)
-    n_jobs = jobs or min(2, os.cpu_count() or 1)
-    with progress_bars(quiet) as progress:
-        found = compare(settings, folder, jobs=n_jobs, progress=progress, key=_given_key(key))
-    if as_json:
-        write(sanitize_json(found.to_json()))
-    else:
-        stdout.print(summary_table(found))
-        say(f"report  {folder / 'study.html'}")
-    if failed := sum(len(defence.failures) for defence in found.defences):
-        raise RunError(f"{folder}: {failed} runs failed; study.md says why; the same command tries them again")
 
 
 @app.callback(invoke_without_command=True)
@@ -345,11 +305,6 @@ def _terminated(number: int, _frame: object) -> NoReturn:
     raise SystemExit(128 + number)
 
 
-def _go_offline() -> None:
-    """Tell the libraries that look on a hub, before any of them is imported."""
-    os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1")
-
-
 def _model_folders(model: str, adapter: str | None, revision: str | None) -> tuple[Path, Path | None]:
     """The folders of a model and its adapter; those of a plain folder without loading torch."""
     if adapter is None and Path(model).is_dir() and not Path(model, "adapter_config.json").exists():
@@ -358,15 +313,6 @@ def _model_folders(model: str, adapter: str | None, revision: str | None) -> tup
 
     files = resolve_files(model, adapter=adapter, revision=revision)
     return files.folder, files.adapter
-
-
-def _load_config(path: Path, override: list[str] | None, seed: int | None) -> "Config":
-    from canary_audit.config import load_config
-
-    given = list(override or [])
-    if seed is not None:
-        given.append(f"seed={seed}")
-    return load_config(path, tuple(given))
 
 
 def _follow_if_started_beside(settings: "Config") -> None:
@@ -385,10 +331,6 @@ def _policy(settings: "Config") -> "Policy":
     return load_policy(Path(settings.policy.path))
 
 
-def _run_folder(settings: "Config", out: Path | None) -> Path:
-    return out or Path("reports") / settings.name
-
-
 @contextmanager
 def _started(settings: "Config", folder: Path, key: str | None, *, quiet: bool) -> "Iterator[AuditRun]":
     """A run directory, held, and the run in it."""
@@ -396,19 +338,7 @@ def _started(settings: "Config", folder: Path, key: str | None, *, quiet: bool) 
     from canary_audit.rundir import RunDirectory
 
     with RunDirectory(folder) as directory, progress_bars(quiet) as progress:
-        yield AuditRun(settings, directory, key=_given_key(key), progress=progress)
-
-
-def _given_key(reference: str | None) -> bytes | None:
-    """The key that `--key file:PATH` names."""
-    if reference is None:
-        return None
-    from canary_audit.canaries import load_key
-
-    kind, _, place = reference.partition(":")
-    if kind != "file" or not place:
-        raise LedgerError("--key: write it as file:PATH; a key on the command line would be seen by others")
-    return load_key(Path(place))
+        yield AuditRun(settings, directory, key=given_key(key), progress=progress)
 
 
 def _key_beside(ledger: Path) -> bytes:
@@ -426,7 +356,7 @@ def _reveal(result: Path, key: str | None) -> dict[str, str]:
     from canary_audit.canaries import derive_secrets, load_ledger
 
     ledger = result.parent / "ledger.json"
-    secrets = derive_secrets(load_ledger(ledger), _given_key(key) or _key_beside(ledger))
+    secrets = derive_secrets(load_ledger(ledger), given_key(key) or _key_beside(ledger))
     return {name: secret.decode() for name, secret in secrets.items()}
 
 

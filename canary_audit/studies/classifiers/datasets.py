@@ -64,6 +64,8 @@ def load_dataset(study: StudyConfig) -> Dataset:
             whole = _images("MNIST", data_file(study, "mnist_10k_2k.npz"))
         case "mnist1d":
             whole = _numbers("MNIST-1D", data_file(study, "mnist1d.npz"))
+        case path if not path.endswith((".npz", ".csv")):
+            raise DataError(f"[study] data: {path!r} is none of digits, mnist, mnist1d, or an .npz or .csv file")
         case path:
             whole = _numbers(Path(path).name, Path(path))
     return Dataset(
