@@ -157,11 +157,12 @@ def _numbers(name: str, path: Path) -> Dataset:
 def _npz(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
     try:
         with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in names}
+            found = {name: archive[name] for name in names if name in archive}
     except (OSError, ValueError, zipfile.BadZipFile, EOFError, TypeError):
         raise DataError(f"{path}: not a readable .npz file of plain arrays") from None
-    except KeyError as error:
-        raise DataError(f"{path}: it has no array {error.args[0]!r}; expected are {', '.join(names)}") from None
+    if missing := sorted(set(names) - set(found)):
+        raise DataError(f"{path}: it has no array {missing[0]!r}; expected are {', '.join(names)}")
+    return found
 
 
 def _csv(path: Path) -> NDArray[Any]:

@@ -101,13 +101,12 @@ def language_run(setting: Setting, seed: int, *, look: Look | None = None, **tra
         )
 
 
-def _with_seed(config: Config, seed: int, training: Mapping[str, Any]) -> Config:
-    if config.training.epochs == 0 or config.data.validation_fraction == 0:
+def _with_seed(config: Config, seed: int, changes: Mapping[str, Any]) -> Config:
+    training = config.training.model_copy(update=dict(changes))
+    if training.epochs == 0 or config.data.validation_fraction == 0:
         raise ConfigError("[training] epochs and [data] validation_fraction: a study of learning needs both above 0")
     data = config.data.model_copy(update={"seed": config.seed if config.data.seed is None else config.data.seed})
-    return config.model_copy(
-        update={"seed": seed, "data": data, "training": config.training.model_copy(update=dict(training))}
-    )
+    return config.model_copy(update={"seed": seed, "data": data, "training": training})
 
 
 def _recorder(
