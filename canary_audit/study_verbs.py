@@ -36,7 +36,7 @@ StudyKeyOption = Annotated[
 DataOption = Annotated[
     str | None,
     typer.Option(
-        "--data", metavar="digits|mnist|mnist1d|FILE", help="What classifiers learn; the configuration says so if not given."
+        "--data", metavar="digits|mnist|mnist1d|FILE", help="What classifiers learn, in place of the configured data."
     ),
 ]
 OnlyOption = Annotated[list[str] | None, typer.Option("--only", help="Run this experiment only. May be repeated.")]

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
+from threadpoolctl import threadpool_limits
 
 from canary_audit import __version__
 from canary_audit.config import Config
-from canary_audit.errors import CanaryAuditError, RunError
+from canary_audit.errors import CanaryAuditError, ConfigError, RunError
 from canary_audit.models.determinism import reproducible
 from canary_audit.rundir import RunDirectory, canonical_json, digest, sha256_file, write_atomic
 from canary_audit.stamps import Stamps
@@ -65,6 +66,8 @@ def conduct(
         RunError: experiments failed; the others are done and will not be done again.
     """
     chosen = paper.chosen(only)
+    if config.seed < 0:
+        raise ConfigError(f"seed {config.seed}: a study draws from its seeds; choose one of 0 or more")
     dataset = load_dataset(config.study) if any(one.kind == "classifiers" for one in chosen) else None
     with RunDirectory(folder) as directory:
         tasks = [
@@ -120,7 +123,8 @@ def _run(task: _Task) -> Section | _Failure:
             path = directory.path("section.json")
             if not directory.is_done("section", inputs):
                 setting = Setting(config=task.config, folder=directory.root, key=task.key)
-                with reproducible(task.config.training.threads, task.config.training.device):
+                threads = task.config.training.threads
+                with threadpool_limits(threads), reproducible(threads, task.config.training.device):
                     section = experiment.run(setting)
                 write_atomic(path, section.model_dump_json().encode())
                 directory.record("section", inputs, [path])

@@ -38,7 +38,7 @@ class Setting:
 
     @property
     def device(self) -> str:
-        """Where networks are trained: `cpu`, `cuda` or `auto`, as in `[training] device`."""
+        """Where networks are trained, as in `[training] device`."""
         return self.config.training.device
 
 

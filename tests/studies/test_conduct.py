@@ -102,6 +102,12 @@ def test_only_what_is_asked_for_is_run(tmp_path, paper):
         conduct(paper, config(tmp_path), tmp_path / "out", jobs=1, only=("third",))
 
 
+def test_a_negative_seed_is_refused(tmp_path, paper):
+    negative = config(tmp_path).model_copy(update={"seed": -1})
+    with pytest.raises(ConfigError, match="seed -1: a study draws from its seeds"):
+        conduct(paper, negative, tmp_path / "out", jobs=1)
+
+
 def test_a_failure_is_told_and_takes_no_other_with_it(tmp_path, paper):
     paper.experiments[0].run.error = DataError("the file is bad")
     with pytest.raises(RunError, match=r"first: the file is bad; what the other experiments found is kept"):

@@ -20,8 +20,8 @@ from canary_audit.studies.classifiers.networks import Classifier
 
 BatchLoss = Callable[["Ensemble", Tensor, Tensor], Tensor]
 """(ensemble, x of shape (n_networks, n_rows, n_features), y of (n_networks, n_rows)) -> losses of (n_networks,)."""
-OnEpoch = Callable[[int, "Ensemble"], None]
-"""(epoch from 1, ensemble in evaluation mode)."""
+OnEpoch = Callable[[int, "Ensemble"], bool | None]
+"""(epoch from 1, ensemble in evaluation mode) -> true to end the training here."""
 
 _ROWS_PER_PASS = 4_096
 
@@ -165,14 +165,14 @@ def fit(
                 total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
                 optimizer.step()
             ensemble.network.eval()
-            if on_epoch:
-                on_epoch(epoch, ensemble)
+            if on_epoch and on_epoch(epoch, ensemble):
+                return
 
 
 def _optimizer(ensemble: Ensemble, recipe: Recipe) -> torch.optim.Optimizer:
     weights = list(ensemble.weights.values())
     if recipe.optimizer == "adam":
-        return torch.optim.AdamW(weights, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+        return torch.optim.AdamW(weights, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True)
     return torch.optim.SGD(weights, lr=recipe.learning_rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from canary_audit.audit import Measurements
 from canary_audit.canaries import Ledger, canary_text, derive_secrets
 from canary_audit.config import Config
 from canary_audit.data.sources import read_documents, training_documents
@@ -57,13 +58,17 @@ class LanguageRun:
     model_dir: Path
     looks: tuple[Mapping[str, NDArray[Any]], ...]
     """What was seen after each epoch."""
+    measured: Measurements | None
+    """Exposure of every canary under the final model, if it was asked for."""
 
     def load(self) -> LoadedModel:
         """The final network with its tokenizer, on the configured device."""
         return load_model(self.model_dir, device=self.config.training.device)
 
 
-def language_run(setting: Setting, seed: int, *, look: Look | None = None, **training: Any) -> LanguageRun:
+def language_run(
+    setting: Setting, seed: int, *, look: Look | None = None, measure: bool = False, **training: Any
+) -> LanguageRun:
     """Plant and train with fresh secrets of this seed, or read what an earlier call has done.
 
     Text, held-out documents and the places of canaries are the same for all seeds; initialization, order and secrets
@@ -71,6 +76,7 @@ def language_run(setting: Setting, seed: int, *, look: Look | None = None, **tra
 
     Args:
         look: sees the model after every epoch.
+        measure: whether to measure the final model, canary by canary.
         training: changes to the table `[training]`; a run is kept for each set of changes.
 
     Raises:
@@ -98,6 +104,7 @@ def language_run(setting: Setting, seed: int, *, look: Look | None = None, **tra
             summary=trained,
             model_dir=directory.path("model"),
             looks=tuple(_read_looks(looks, config.training.epochs)) if look else (),
+            measured=run.measure() if measure else None,
         )
 
 
