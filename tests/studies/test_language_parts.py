@@ -13,12 +13,13 @@ from canary_audit.models.networks import build_network
 from canary_audit.models.token_scores import token_scores
 from canary_audit.models.tokenizer import train_tokenizer
 from canary_audit.results import EpochResult, NotAvailable
+from canary_audit.statistics.gini import gini
 from canary_audit.studies.language.correctness import correct_tokens
 from canary_audit.studies.language.courses import Course, course_of
 from canary_audit.studies.language.embedding_search import critical_radii
 from canary_audit.studies.language.places import secret_places, spread, text_places
-from canary_audit.studies.language.row_gradients import gini, gradient_norms
-from canary_audit.studies.language.words import band, listed
+from canary_audit.studies.language.row_gradients import gradient_norms
+from canary_audit.studies.seeds import band, listed
 from canary_audit.training.loss import batch_of, row_losses_nats
 from canary_audit.training.stream import pack_documents
 
@@ -192,5 +193,5 @@ def test_words():
     assert listed([10, 10]) == "10"
     assert listed([9, None]) == "9 and never"
     assert listed(["a", "b", "c"]) == "a, b and c"
-    series = band("x", [1.0, 2.0], [[1.0, 4.0], [3.0, 2.0]])
+    series = band("x", [[1.0, 4.0], [3.0, 2.0]], [1.0, 2.0])
     assert (series.y, series.low, series.high) == ((2.0, 3.0), (1.0, 2.0), (3.0, 4.0))

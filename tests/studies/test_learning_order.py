@@ -12,7 +12,8 @@ from canary_audit.studies.learning_order.boosting_report import STUMPS, TREES
 from canary_audit.studies.learning_order.boosting_report import judged as judged_boosting
 from canary_audit.studies.learning_order.fresh_noise_report import FRESH, RANDOM_INPUTS, RANDOM_LABELS, REAL
 from canary_audit.studies.learning_order.trajectories import network_seeds
-from canary_audit.studies.learning_order.wording import band, shown
+from canary_audit.studies.learning_order.wording import shown
+from canary_audit.studies.seeds import band
 
 
 def small_data(seed=0):

@@ -5,11 +5,13 @@ import pytest
 import torch
 from study_setting import setting
 
+from canary_audit.statistics.gini import gini
 from canary_audit.studies.classifiers.datasets import Dataset
 from canary_audit.studies.classifiers.ensemble import Ensemble
 from canary_audit.studies.classifiers.networks import mlp
 from canary_audit.studies.noise import loss_sensitivity, sensitivity, unrolling
-from canary_audit.studies.noise.worlds import gini, network_seeds, over_seeds
+from canary_audit.studies.noise.worlds import network_seeds
+from canary_audit.studies.seeds import over_seeds
 
 N_STEPS, TIMES = 9, (4, 9)
 

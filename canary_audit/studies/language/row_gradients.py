@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from canary_audit.training.loss import batch_of, row_losses_nats
 from canary_audit.training.stream import pack_documents
@@ -46,15 +46,3 @@ def gradient_norms(
             squares = [gradient.double().square().sum() for gradient in gradients if gradient is not None]
             found.append(float(torch.stack(squares).sum().sqrt()))
     return np.array(found)
-
-
-def gini(values: ArrayLike) -> float:
-    """Gini coefficient of values that are not negative: 0 if all are equal, near 1 if one has everything.
-
-    Half the mean absolute difference of two values, over the mean.
-    """
-    ordered = np.sort(np.asarray(values, dtype=np.float64))
-    n = len(ordered)
-    if ordered.sum() == 0:
-        return 0.0
-    return float(2 * (np.arange(1, n + 1) @ ordered) / (n * ordered.sum()) - (n + 1) / n)

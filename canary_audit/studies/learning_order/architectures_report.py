@@ -19,7 +19,8 @@ from canary_audit.studies.learning_order.agreement import (
     true_agreement,
     within_classes,
 )
-from canary_audit.studies.learning_order.wording import band, each, seed_mean, shown
+from canary_audit.studies.learning_order.wording import each, seed_mean, shown
+from canary_audit.studies.seeds import band
 
 SAME: Final = 0.9
 ACROSS: Final = 0.7

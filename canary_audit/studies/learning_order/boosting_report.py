@@ -15,7 +15,8 @@ from canary_audit.studies.learning_order.agreement import (
     spearman,
     within_classes,
 )
-from canary_audit.studies.learning_order.wording import band, each, seed_mean, shown
+from canary_audit.studies.learning_order.wording import each, seed_mean, shown
+from canary_audit.studies.seeds import band
 
 NETWORKS: Final = "networks"
 STUMPS: Final = "AdaBoost, trees of depth 1"

@@ -9,7 +9,8 @@ import numpy as np
 from canary_audit.studies.classifiers.datasets import Dataset
 from canary_audit.studies.findings import Chart, Grid, Section, Series, Trend
 from canary_audit.studies.learning_order.agreement import FloatArray
-from canary_audit.studies.learning_order.wording import band, each, seed_mean, shown
+from canary_audit.studies.learning_order.wording import each, seed_mean, shown
+from canary_audit.studies.seeds import band
 
 REAL: Final = "real"
 RANDOM_LABELS: Final = "random labels, the same for all"

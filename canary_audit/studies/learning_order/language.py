@@ -19,11 +19,11 @@ from canary_audit.report import numbers
 from canary_audit.results import NotAvailable
 from canary_audit.studies.experiment import Setting
 from canary_audit.studies.findings import Section, Trend
-from canary_audit.studies.language.words import listed
 from canary_audit.studies.learning_order.early_rows import EarlyRow, Row, early_rows
 from canary_audit.studies.learning_order.language_looks import Followed, follow
 from canary_audit.studies.learning_order.language_tables import charts, early_grid, levels_grid
 from canary_audit.studies.learning_order.variance import VarianceShares, variance_shares
+from canary_audit.studies.seeds import listed
 
 _LEAST_CORRELATION: Final = 0.85
 

@@ -6,9 +6,10 @@ from typing import Final
 
 from canary_audit.report import numbers
 from canary_audit.studies.findings import Chart, Grid, Series
-from canary_audit.studies.language.words import band, level_name
+from canary_audit.studies.language.words import level_name
 from canary_audit.studies.learning_order.early_rows import EarlyRow
 from canary_audit.studies.learning_order.language_looks import Followed
+from canary_audit.studies.seeds import band
 
 _SHOWN: Final = 20
 _DOTS: Final = 400
@@ -81,7 +82,6 @@ def charts(followed: Sequence[Followed]) -> Iterator[Chart]:
         series=tuple(
             band(
                 level_name(level),
-                [float(epoch) for epoch in range(1, len(first.course.losses) + 1)],
                 [one.course.exposures[level] for one in followed],
             )
             for level in first.course.exposures

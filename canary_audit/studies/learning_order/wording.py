@@ -1,11 +1,8 @@
-"""Numbers of several seeds, in sentences and charts."""
+"""Numbers of several seeds, some of them undefined, in sentences."""
 
 from collections.abc import Sequence
 
 import numpy as np
-
-from canary_audit.studies.findings import Series
-from canary_audit.studies.learning_order.agreement import FloatArray
 
 
 def seed_mean(values: Sequence[float]) -> float:
@@ -21,20 +18,3 @@ def shown(value: float) -> str:
 def each(values: Sequence[float]) -> str:
     """The numbers of all seeds as readers see them."""
     return ", ".join(shown(value) for value in values)
-
-
-def band(name: str, curves: Sequence[FloatArray]) -> Series:
-    """One curve for each seed -> their mean and range at steps 1, 2, ...
-
-    Steps at which the value is undefined for a seed are left out.
-    """
-    stacked = np.stack(curves)
-    places = np.flatnonzero(~np.isnan(stacked).any(axis=0))
-    known = stacked[:, places]
-    return Series(
-        name=name,
-        x=tuple((places + 1.0).tolist()),
-        y=tuple(known.mean(axis=0).tolist()),
-        low=tuple(known.min(axis=0).tolist()),
-        high=tuple(known.max(axis=0).tolist()),
-    )

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from canary_audit.studies.classifiers.datasets import Dataset
 from canary_audit.studies.findings import Chart, Grid, Section, Series, Trend
-from canary_audit.studies.mixup.wording import each, mean
+from canary_audit.studies.seeds import mean_of, percents
 
 EPSILONS: Final = (0.02, 0.05, 0.1, 0.15, 0.2)
 """Strengths: most that a feature moves, of a range of 1 for pixels or a deviation of 1 for other features."""
@@ -56,10 +56,10 @@ def section(data: Dataset, seeds: Sequence[int], errors: Mapping[str, Errors], e
             "(iterative FGSM). Gradients were the attacked network's own, or those of another plainly trained "
             "network, of the same seed number for both kinds, so that "
             "both face the same examples; that it was trained plainly favours mixup.",
-            f"Test errors without an attack: {each(plain.clean)} plain, {each(mixup.clean)} with mixup. At epsilon "
-            f"{EPSILONS[place]:g}, where plain training errs about half the time: {trend.ours}. After ten steps with "
-            f"their own gradients: {mean(plain.under[_WHITE_MANY][place])} % plain, "
-            f"{mean(mixup.under[_WHITE_MANY][place])} % mixup.",
+            f"Test errors without an attack: {percents(plain.clean)} plain, {percents(mixup.clean)} with mixup. At "
+            f"epsilon {EPSILONS[place]:g}, where plain training errs about half the time: {trend.ours}. After "
+            f"ten steps with their own gradients: {mean_of(plain.under[_WHITE_MANY][place])} % plain, "
+            f"{mean_of(mixup.under[_WHITE_MANY][place])} % mixup.",
             "What it does not show: a defence. One step is a weak attack, mixup's gain under it can come from "
             "gradients that point elsewhere rather than from wider margins, and no attack made for mixup was tried.",
         ),
@@ -76,7 +76,7 @@ def _m5(plain: Errors, mixup: Errors, place: int) -> Trend:
         claim="Mixup lowers the error under one-step attacks",
         paper="ImageNet: lower top-1 error under FGSM, with own gradients and with another network's",
         ours="; ".join(
-            f"{kind.name}: plain {each(plain.under[kind][place])}, mixup {each(mixup.under[kind][place])}"
+            f"{kind.name}: plain {percents(plain.under[kind][place])}, mixup {percents(mixup.under[kind][place])}"
             for kind in kinds
         ),
         criterion=(
@@ -92,7 +92,8 @@ def _grid(kind: Kind, errors: Mapping[str, Errors]) -> Grid:
         caption=f"Test error in percent, {kind.name}; means over seeds",
         columns=("training", "no attack", *(f"epsilon {epsilon:g}" for epsilon in EPSILONS)),
         rows=tuple(
-            (name, mean(found.clean), *(mean(values) for values in found.under[kind])) for name, found in errors.items()
+            (name, mean_of(found.clean), *(mean_of(values) for values in found.under[kind]))
+            for name, found in errors.items()
         ),
     )
 

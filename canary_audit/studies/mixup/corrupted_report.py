@@ -7,7 +7,7 @@ from canary_audit.studies.classifiers.datasets import Dataset
 from canary_audit.studies.classifiers.ensemble import Recipe
 from canary_audit.studies.findings import Chart, Grid, Section, Series, Trend
 from canary_audit.studies.mixup.corrupted_result import Outcome
-from canary_audit.studies.mixup.wording import each, mean
+from canary_audit.studies.seeds import mean_of, percents
 
 _PLAIN: Final = "plain training"
 _MIXUP: Final = "mixup, alpha 32"
@@ -68,10 +68,9 @@ def _findings(
         "those with which plain training stores nearly all wrong labels within seconds."
     )
     course = (
-        f"Plain training overfits: at 50 % wrong labels its test error is {mean(plain.best[half])} % at best and "
-        f"{mean(plain.last[half])} % in the end. With mixup (alpha 32) these are {mean(by_name[_MIXUP].best[half])} "
-        f"and {mean(by_name[_MIXUP].last[half])} %, with mixup and dropout {mean(by_name[_BOTH].best[half])} and "
-        f"{mean(by_name[_BOTH].last[half])} %."
+        f"Plain training overfits: at 50 % wrong labels its test error is {_best_and_last(plain, half)} in the end. "
+        f"With mixup (alpha 32) these are {_best_and_last(by_name[_MIXUP], half)}, with mixup and dropout "
+        f"{_best_and_last(by_name[_BOTH], half)}."
     )
     limit = (
         "What it does not show: that a label which is not reproduced has left no trace in the weights. Longer training "
@@ -91,9 +90,9 @@ def _m1(plain: Outcome, mixup: Outcome, both: Outcome, few: int, half: int) -> T
         claim="With wrong labels, plain training ends with a far greater test error than mixup, alone or with dropout",
         paper="CIFAR-10, 50 % wrong labels, at the end: 44.6 % plain, 12.7 % mixup, 10.9 % mixup and dropout",
         ours=(
-            f"At the end, 50 % wrong labels: plain {each(plain.last[half])}, mixup {each(mixup.last[half])}, mixup and "
-            f"dropout {each(both.last[half])}; 20 %: {each(plain.last[few])}, {each(mixup.last[few])}, "
-            f"{each(both.last[few])}"
+            f"At the end, 50 % wrong labels: plain {percents(plain.last[half])}, mixup {percents(mixup.last[half])}, "
+            f"mixup and dropout {percents(both.last[half])}; 20 %: {percents(plain.last[few])}, "
+            f"{percents(mixup.last[few])}, {percents(both.last[few])}"
         ),
         criterion=(
             "Test error at the end, 50 % wrong labels: mixup with dropout < mixup (alpha 32) < plain, and plain at "
@@ -110,11 +109,12 @@ def _m2(plain: Outcome, mixup: Outcome, both: Outcome, few: int, half: int) -> T
         claim="Mixup does not learn wrong labels, but it learns right ones",
         paper="CIFAR-10: most wrong labels are not reproduced in the end, where plain training reproduces nearly all",
         ours=(
-            f"Error on wrong / right training labels: mixup at 20 % {each(mixup.wrong_label_error[few])} / "
-            f"{each(mixup.right_label_error[few])}, mixup and dropout at 50 % {each(both.wrong_label_error[half])} / "
-            f"{each(both.right_label_error[half])}; plain {each(plain.wrong_label_error[few])} / "
-            f"{each(plain.right_label_error[few])} at 20 %, {each(plain.wrong_label_error[half])} / "
-            f"{each(plain.right_label_error[half])} at 50 %"
+            f"Error on wrong / right training labels: mixup at 20 % {percents(mixup.wrong_label_error[few])} / "
+            f"{percents(mixup.right_label_error[few])}, mixup and dropout at 50 % "
+            f"{percents(both.wrong_label_error[half])} / "
+            f"{percents(both.right_label_error[half])}; plain {percents(plain.wrong_label_error[few])} / "
+            f"{percents(plain.right_label_error[few])} at 20 %, {percents(plain.wrong_label_error[half])} / "
+            f"{percents(plain.right_label_error[half])} at 50 %"
         ),
         criterion=(
             "Training error at the end at least 50 % on wrong and at most 5 % on right labels: mixup (alpha 32) at "
@@ -141,10 +141,10 @@ def _grid(share: float, place: int, outcomes: Sequence[Outcome]) -> Grid:
         rows=tuple(
             (
                 one.method.name,
-                mean(one.best[place]),
-                mean(one.last[place]),
-                mean(one.right_label_error[place]),
-                mean(one.wrong_label_error[place]),
+                mean_of(one.best[place]),
+                mean_of(one.last[place]),
+                mean_of(one.right_label_error[place]),
+                mean_of(one.wrong_label_error[place]),
                 _PAPER.get(share, {}).get(one.method.name, ""),
             )
             for one in outcomes
@@ -169,3 +169,7 @@ def _chart(share: float, place: int, outcomes: Sequence[Outcome]) -> Chart:
             for one in outcomes
         ),
     )
+
+
+def _best_and_last(method: Outcome, place: int) -> str:
+    return f"{mean_of(method.best[place])} % at best and {mean_of(method.last[place])} %"

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from canary_audit.studies.findings import Chart, Grid, Section, Series, Trend
 from canary_audit.studies.mixup.plane import POINTS, SPOTS
-from canary_audit.studies.mixup.wording import mean
+from canary_audit.studies.seeds import mean_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ def section(courses: Sequence[Course], n_networks: int, rounds: int) -> Section:
             "three layers of 64 units, where the paper has 512. With mixup the discriminator saw mixtures of real and "
             "generated points with shares from Beta(0.2, 0.2), drawn for every pair, and was asked for the share.",
             f"Over the second half of training: {trend.ours}. Of the {len(SPOTS)} spots, plain generators hit "
-            f"{mean(plain.spots[-1, spots])} in the end, mixup's {mean(mixup.spots[-1, spots])}.",
+            f"{mean_of(plain.spots[-1, spots])} in the end, mixup's {mean_of(mixup.spots[-1, spots])}.",
             "What it does not show: the paper judged pictures of samples by eye and gives no number, so no number "
             "can be compared. Networks, learning rate and length of training are small, and whether a pair of "
             "networks settles depends on them. It also says nothing of memorization.",
@@ -69,9 +69,9 @@ def _m6(plain: Course, mixup: Course) -> Trend:
         claim="Mixup steadies the training of generative adversarial networks",
         paper="Pictures only, no number",
         ours="; ".join(
-            f"{kind}: energy distance {mean(plain.late_distance[place], 3)} plain, "
-            f"{mean(mixup.late_distance[place], 3)} mixup, its swing "
-            f"{mean(plain.unrest[place], 3)} plain, {mean(mixup.unrest[place], 3)} mixup"
+            f"{kind}: energy distance {mean_of(plain.late_distance[place], 3)} plain, "
+            f"{mean_of(mixup.late_distance[place], 3)} mixup, its swing "
+            f"{mean_of(plain.unrest[place], 3)} plain, {mean_of(mixup.unrest[place], 3)} mixup"
             for place, kind in enumerate(POINTS)
         ),
         criterion=(
@@ -93,10 +93,10 @@ def _grid(courses: Sequence[Course]) -> Grid:
             (
                 kind,
                 one.name,
-                mean(one.late_distance[place], 3),
-                mean(one.unrest[place], 3),
+                mean_of(one.late_distance[place], 3),
+                mean_of(one.unrest[place], 3),
                 f"{one.late_distance[place].std():.3f}",
-                f"{mean(one.spots[-1, place])} of {len(SPOTS)}" if kind == "four spots" else "",
+                f"{mean_of(one.spots[-1, place])} of {len(SPOTS)}" if kind == "four spots" else "",
             )
             for place, kind in enumerate(POINTS)
             for one in courses

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from canary_audit.studies.classifiers.datasets import Dataset
 from canary_audit.studies.findings import Chart, Grid, Section, Series, Trend
-from canary_audit.studies.noise.worlds import RANDOM_INPUTS, RANDOM_LABELS, REAL, WORLDS, over_seeds
+from canary_audit.studies.noise.worlds import RANDOM_INPUTS, RANDOM_LABELS, REAL, WORLDS
+from canary_audit.studies.seeds import over_seeds
 
 _NEAR: Final = 0.01
 _STEEPER: Final = 1.5

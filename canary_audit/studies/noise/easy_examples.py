@@ -21,10 +21,10 @@ from canary_audit.studies.noise.worlds import (
     REAL,
     WORLDS,
     network_seeds,
-    over_seeds,
     shuffled_labels,
     world,
 )
+from canary_audit.studies.seeds import over_seeds
 
 N_NETWORKS = 100
 _WIDTH = 128

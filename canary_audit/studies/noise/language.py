@@ -13,9 +13,9 @@ from canary_audit.gate import load_policy
 from canary_audit.report import numbers
 from canary_audit.studies.experiment import Setting
 from canary_audit.studies.findings import Section, Trend
-from canary_audit.studies.language.words import listed
 from canary_audit.studies.noise.language_looks import Watched, watch
 from canary_audit.studies.noise.language_tables import charts, critical, epoch_grid, kinds_grid, rows, timing
+from canary_audit.studies.seeds import listed
 
 _SHARE_BEFORE_BEST: Final = 0.7
 

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from canary_audit.canaries import Canary, Ledger
 from canary_audit.membership.scores import log_likelihood_bits
 from canary_audit.models.token_scores import token_scores
+from canary_audit.statistics.gini import gini
 from canary_audit.studies.experiment import Setting
 from canary_audit.studies.language.courses import Course, course_of
 from canary_audit.studies.language.embedding_search import critical_radii
 from canary_audit.studies.language.places import Place, secret_places, spread, text_places
-from canary_audit.studies.language.row_gradients import gini, gradient_norms
+from canary_audit.studies.language.row_gradients import gradient_norms
 from canary_audit.studies.language.runs import LanguageRun, Planted, language_run
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from statistics import fmean
 from canary_audit.report import numbers
 from canary_audit.statistics.null import NULL_MEAN_BITS
 from canary_audit.studies.findings import Chart, Grid
-from canary_audit.studies.language.words import band, level_name, listed
+from canary_audit.studies.language.words import level_name
 from canary_audit.studies.noise.language_looks import (
     ORDINARY_SHARE,
     RADII,
@@ -14,6 +14,7 @@ from canary_audit.studies.noise.language_looks import (
     Watched,
     calibrated_radius,
 )
+from canary_audit.studies.seeds import band, listed
 
 
 def timing(watched: Sequence[Watched], limit_bits: float) -> Iterator[str]:
@@ -137,14 +138,13 @@ def kinds_grid(watched: Sequence[Watched]) -> Grid:
 
 def charts(watched: Sequence[Watched]) -> Iterator[Chart]:
     """Exposure and loss by epoch, and critical tokens by radius."""
-    epochs = tuple(float(epoch) for epoch in range(1, len(watched[0].course.losses) + 1))
     yield Chart(
         kind="lines",
         caption="Exposure after each epoch; mean over the seeds, with their range",
         x_label="epoch",
         y_label="exposure (bits)",
         series=tuple(
-            band(level_name(level), epochs, [one.course.exposures[level] for one in watched])
+            band(level_name(level), [one.course.exposures[level] for one in watched])
             for level in watched[0].course.exposures
         ),
     )
@@ -153,7 +153,7 @@ def charts(watched: Sequence[Watched]) -> Iterator[Chart]:
         caption="Validation loss after each epoch; mean over the seeds, with their range",
         x_label="epoch",
         y_label="bits a character",
-        series=(band("validation loss", epochs, [one.course.losses for one in watched]),),
+        series=(band("validation loss", [one.course.losses for one in watched]),),
     )
     yield Chart(
         kind="lines",
@@ -163,8 +163,8 @@ def charts(watched: Sequence[Watched]) -> Iterator[Chart]:
         series=tuple(
             band(
                 _kind(kind),
-                RADII,
                 [[one.share_critical(kind, radius) for radius in RADII] for one in watched],
+                RADII,
             )
             for kind in _kinds(watched)
         ),

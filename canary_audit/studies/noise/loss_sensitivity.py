@@ -20,7 +20,8 @@ from canary_audit.studies.noise.sensitivity import (
     mean_over,
     measure,
 )
-from canary_audit.studies.noise.worlds import RANDOM_INPUTS, REAL, WORLDS, over_seeds
+from canary_audit.studies.noise.worlds import RANDOM_INPUTS, REAL, WORLDS
+from canary_audit.studies.seeds import over_seeds
 
 
 def run(setting: Setting) -> Section:

@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from scipy import stats
 from torch import Tensor
 
+from canary_audit.statistics.gini import gini
 from canary_audit.studies.classifiers.datasets import Dataset
 from canary_audit.studies.classifiers.ensemble import Ensemble
 from canary_audit.studies.classifiers.networks import mlp
 from canary_audit.studies.noise.unrolling import batches, descend, self_influence, sensitivities
-from canary_audit.studies.noise.worlds import WORLDS, gini, network_seeds, world
+from canary_audit.studies.noise.worlds import WORLDS, network_seeds, world
 
 N_STEPS = 480
 N_NETWORKS = 2

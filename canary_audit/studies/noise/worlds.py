@@ -1,11 +1,9 @@
 """Real data beside pure noise, and what the experiments on them share."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from canary_audit.studies.classifiers.corruption import random_inputs, random_labels
 from canary_audit.studies.classifiers.datasets import Dataset, FloatArray, IntArray
@@ -45,19 +43,3 @@ def shuffled_labels(data: Dataset, seed: int) -> World:
 def network_seeds(seed: int, n: int) -> list[int]:
     """Seeds of `n` networks, different from those of every other seed."""
     return [int(one) for one in np.random.SeedSequence([seed, n]).generate_state(n)]
-
-
-def gini(values: NDArray[np.floating]) -> float:
-    """Gini coefficient along the only axis: 0 if all values are equal, (n - 1) / n if one has everything.
-
-    Values are not negative; if all are 0, they are equal.
-    """
-    ordered = np.sort(np.asarray(values, dtype=np.float64))
-    n, total = len(ordered), ordered.sum()
-    return float((2 * np.arange(1, n + 1) - n - 1) @ ordered / (n * total)) if total > 0 else 0.0
-
-
-def over_seeds(values: Sequence[float] | NDArray[np.floating], digits: int = 2) -> str:
-    """Mean over the seeds, and each seed's value in brackets if there are several."""
-    mean = f"{np.mean(values):.{digits}f}"
-    return mean if len(values) == 1 else f"{mean} ({', '.join(f'{value:.{digits}f}' for value in values)})"
