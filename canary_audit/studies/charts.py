@@ -1,5 +1,6 @@
 """Charts of a study as SVG: drawn from the data in `study.json` and nothing else."""
 
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 from canary_audit.report.svg import ACCENT, INK, LEAK, SOFT, figure, to_svg
@@ -10,6 +11,7 @@ if TYPE_CHECKING:
 
 _COLORS = (INK, ACCENT, LEAK, SOFT)
 _DASHES: tuple[str | tuple[int, tuple[float, ...]], ...] = ("-", (0, (5, 2)), (0, (1.5, 1.5)))
+_LEGEND_CHARACTERS = 24
 _MARKERS = ("o", "s", "^", "D", "v", "P")
 
 
@@ -21,8 +23,10 @@ def chart_svg(chart: Chart, prefix: str) -> str:
             _DRAW[chart.kind](axes, chart, series, place)
         if chart.log_x:
             axes.set_xscale("log")
+            axes.xaxis.set_major_formatter("{x:g}")
         if chart.log_y:
             axes.set_yscale("log")
+            axes.yaxis.set_major_formatter("{x:g}")
         if chart.names:
             axes.set_xticks(range(len(chart.names)), chart.names)
         axes.set_xlabel(chart.x_label)
@@ -30,7 +34,16 @@ def chart_svg(chart: Chart, prefix: str) -> str:
         axes.grid(axis="y")
         axes.set_axisbelow(True)
         if len(chart.series) > 1:
-            axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.02), frameon=False, fontsize=8.5, handlelength=2.2)
+            names = [fill(series.name, _LEGEND_CHARACTERS) for series in chart.series]
+            axes.legend(
+                axes.get_legend_handles_labels()[0],
+                names,
+                loc="upper left",
+                bbox_to_anchor=(1.01, 1.02),
+                frameon=False,
+                fontsize=8.5,
+                handlelength=2.2,
+            )
         return to_svg(drawing, chart.caption, prefix)
 
 

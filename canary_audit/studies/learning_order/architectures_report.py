@@ -73,7 +73,7 @@ def judged(same: Sequence[list[float]], across: Sequence[list[float]]) -> Trend:
     """Trend H1, from correlations on training and held-out examples, one for each seed."""
     return Trend(
         id="H1",
-        claim="Networks learn the same examples in the same order, also across architectures.",
+        claim="networks learn the same examples in the same order, also across architectures",
         paper="r about 0.99 for one architecture, 0.87 for ResNet-50 against AlexNet",
         ours=f"one architecture: training {shown(seed_mean(same[0]))}, held-out {shown(seed_mean(same[1]))}; "
         f"1 layer of 64 against 3 of 256: {shown(seed_mean(across[0]))}, {shown(seed_mean(across[1]))}",

@@ -91,7 +91,7 @@ def judged(with_networks: dict[str, list[list[float]]]) -> Trend:
     means = {name: [seed_mean(part) for part in parts] for name, parts in with_networks.items()}
     return Trend(
         id="H5",
-        claim="Boosting learns in the same order as networks (first manuscript; the published version is not sure).",
+        claim="boosting learns in the same order as networks (first manuscript; the published version is not sure)",
         paper="no number",
         ours="; ".join(f"{name}: training {shown(a)}, held-out {shown(b)}" for name, (a, b) in means.items()),
         criterion=f"correlation of accessibility with networks at least {SAME_ORDER} on training and held-out examples "

@@ -101,7 +101,7 @@ def judged(measured: Sequence[Kinds], epochs: int) -> tuple[Trend, Trend]:
     return (
         Trend(
             id="H2",
-            claim="The common order of learning breaks on noise.",
+            claim="the common order of learning breaks on noise",
             paper="no number: curves for random labels and synthetic data",
             ours=f"held-out agreement: real {shown(real)}, random labels {shown(labels)}; correlation between halves "
             f"with fresh labels: {shown(fresh)} after {epochs} epochs",
@@ -111,7 +111,7 @@ def judged(measured: Sequence[Kinds], epochs: int) -> tuple[Trend, Trend]:
         ),
         Trend(
             id="H3",
-            claim="On real data an example is right in nearly all networks or in nearly none; on noise it is not.",
+            claim="on real data an example is right in nearly all networks or in nearly none; on noise it is not",
             paper="no number: histograms",
             ours=f"variance of the share of networks that are right, over p (1 - p), mean over epochs: real "
             f"{shown(pile[REAL])}, random labels {shown(pile[RANDOM_LABELS])}",

@@ -73,7 +73,7 @@ def _m5(plain: Errors, mixup: Errors, place: int) -> Trend:
     kinds = (_WHITE, _BLACK)
     return Trend(
         id="M5",
-        claim="Mixup lowers the error under one-step attacks",
+        claim="mixup lowers the error under one-step attacks",
         paper="ImageNet: lower top-1 error under FGSM, with own gradients and with another network's",
         ours="; ".join(
             f"{kind.name}: plain {percents(plain.under[kind][place])}, mixup {percents(mixup.under[kind][place])}"

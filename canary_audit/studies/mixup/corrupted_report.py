@@ -87,7 +87,7 @@ def _m1(plain: Outcome, mixup: Outcome, both: Outcome, few: int, half: int) -> T
     means = [float(one.last[half].mean()) for one in (both, mixup, plain)]
     return Trend(
         id="M1",
-        claim="With wrong labels, plain training ends with a far greater test error than mixup, alone or with dropout",
+        claim="with wrong labels, plain training ends with a far greater test error than mixup, alone or with dropout",
         paper="CIFAR-10, 50 % wrong labels, at the end: 44.6 % plain, 12.7 % mixup, 10.9 % mixup and dropout",
         ours=(
             f"At the end, 50 % wrong labels: plain {percents(plain.last[half])}, mixup {percents(mixup.last[half])}, "
@@ -106,7 +106,7 @@ def _m2(plain: Outcome, mixup: Outcome, both: Outcome, few: int, half: int) -> T
     cases = ((mixup, few), (both, half))
     return Trend(
         id="M2",
-        claim="Mixup does not learn wrong labels, but it learns right ones",
+        claim="mixup does not learn wrong labels, but it learns right ones",
         paper="CIFAR-10: most wrong labels are not reproduced in the end, where plain training reproduces nearly all",
         ours=(
             f"Error on wrong / right training labels: mixup at 20 % {percents(mixup.wrong_label_error[few])} / "

@@ -66,8 +66,8 @@ def section(courses: Sequence[Course], n_networks: int, rounds: int) -> Section:
 def _m6(plain: Course, mixup: Course) -> Trend:
     return Trend(
         id="M6",
-        claim="Mixup steadies the training of generative adversarial networks",
-        paper="Pictures only, no number",
+        claim="mixup steadies the training of generative adversarial networks",
+        paper="pictures only, no number",
         ours="; ".join(
             f"{kind}: energy distance {mean_of(plain.late_distance[place], 3)} plain, "
             f"{mean_of(mixup.late_distance[place], 3)} mixup, its swing "

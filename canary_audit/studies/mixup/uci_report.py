@@ -87,8 +87,8 @@ def _m7(compared: Sequence[Comparison]) -> Trend:
     worse = [one for one in compared if one.change > 2 * one.change_error]
     return Trend(
         id="M7",
-        claim="On tables mixup lowers the test error of a small network, or leaves it",
-        paper="Lower on five of six sets, equal on the sixth (HTRU2)",
+        claim="on tables mixup lowers the test error of a small network, or leaves it",
+        paper="lower on five of six sets, equal on the sixth (HTRU2)",
         ours="; ".join(
             f"{one.name} {one.change:+.2f} points (standard error {one.change_error:.2f})" for one in compared
         ),
