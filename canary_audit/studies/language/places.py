@@ -25,15 +25,39 @@ class Place:
     token: int
 
 
-def secret_places(tokenizer: "PreTrainedTokenizerFast", group: Group, secret: bytes) -> list[Place]:
-    """The tokens of a canary that overlap its secret."""
-    text = canary_text(group, secret)
+@dataclass(frozen=True, kw_only=True)
+class CanaryTokens:
+    """A canary's text in tokens, and which of them are what."""
+
+    tokens: tuple[int, ...]
+    secret: tuple[int, ...]
+    """Numbers of those that overlap the secret."""
+    before: tuple[int, ...]
+    """Numbers of those that end where the secret begins, or sooner."""
+
+
+def canary_tokens(tokenizer: "PreTrainedTokenizerFast", group: Group, secret: bytes) -> CanaryTokens:
+    """Find a canary's secret among the tokens of its text."""
     encoded = tokenizer(
-        text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True, verbose=False
+        canary_text(group, secret),
+        add_special_tokens=False,
+        split_special_tokens=True,
+        return_offsets_mapping=True,
+        verbose=False,
     )
     start, end = len(group.prefix), len(group.prefix) + len(secret.decode())
-    inside = [number for number, (low, high) in enumerate(encoded["offset_mapping"]) if low < end and high > start]
-    return list(_places(tokenizer, encoded["input_ids"], inside))
+    spans = list(enumerate(encoded["offset_mapping"]))
+    return CanaryTokens(
+        tokens=tuple(encoded["input_ids"]),
+        secret=tuple(number for number, (low, high) in spans if low < end and high > start),
+        before=tuple(number for number, (_, high) in spans if high <= start),
+    )
+
+
+def secret_places(tokenizer: "PreTrainedTokenizerFast", group: Group, secret: bytes) -> list[Place]:
+    """The tokens of a canary that overlap its secret."""
+    found = canary_tokens(tokenizer, group, secret)
+    return list(_places(tokenizer, found.tokens, found.secret))
 
 
 def text_places(tokenizer: "PreTrainedTokenizerFast", texts: Sequence[str], lengths: Collection[int]) -> list[Place]:

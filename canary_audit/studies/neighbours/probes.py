@@ -1,15 +1,16 @@
 """Which tokens of the training rows are asked about: secrets, what stands before them, and ordinary text."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from canary_audit.canaries import Canary, Ledger
+from canary_audit.canaries import Canary
 from canary_audit.errors import DataError
 from canary_audit.studies.language.hidden_states import HiddenStates
+from canary_audit.studies.language.places import CanaryTokens, canary_tokens
 from canary_audit.studies.language.runs import Planted
 from canary_audit.studies.neighbours.datastore import MOST_STATES
 from canary_audit.training.stream import TokenRows, pack_documents
@@ -66,13 +67,17 @@ def probed_rows(planted: Planted, tokenizer: "PreTrainedTokenizerFast", context_
     """
     texts = planted.canary_texts
     rows = pack_documents(planted.documents, tokenizer, context_tokens, alone=frozenset(texts.values()))
-    offsets = {text: _offsets(tokenizer, text) for text in texts.values()}
-    copies = [document for document in planted.documents if document in offsets]
-    n_rows = [-(-(len(offsets[text]) + 1) // context_tokens) for text in copies]
+    found = {
+        canary.id: canary_tokens(tokenizer, planted.ledger.group(canary.group), planted.secrets[canary.id])
+        for canary in planted.ledger.canaries
+    }
+    lengths = {texts[name]: len(canary.tokens) + 1 for name, canary in found.items()}  # an end token stands behind
+    copies = [document for document in planted.documents if document in lengths]
+    n_rows = [-(-lengths[text] // context_tokens) for text in copies]
     firsts = rows.n_rows - sum(n_rows) + np.cumsum([0, *n_rows])
     first_of = {text: int(first) for text, first in reversed(list(zip(copies, firsts, strict=False)))}
     probes = tuple(
-        _probe(canary, planted.ledger, offsets[texts[canary.id]], first_of[texts[canary.id]], context_tokens)
+        _probe(canary, found[canary.id], first_of[texts[canary.id]], context_tokens)
         for canary in planted.ledger.canaries
         if texts[canary.id] in first_of
     )
@@ -88,26 +93,10 @@ def places_of(entries: HiddenStates, tokens: tuple[IntArray, IntArray]) -> IntAr
     return places
 
 
-def _offsets(tokenizer: "PreTrainedTokenizerFast", text: str) -> list[tuple[int, int]]:
-    """First character of each token, and the one behind its last."""
-    encoded: Mapping[str, list[tuple[int, int]]] = tokenizer(
-        text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True, verbose=False
-    )
-    return encoded["offset_mapping"]
-
-
-def _probe(
-    canary: Canary, ledger: Ledger, offsets: list[tuple[int, int]], first_row: int, context_tokens: int
-) -> CanaryProbe:
-    group = ledger.group(canary.group)
-    start = len(group.prefix)
-    n_chars = max(end for _, end in offsets)
-    behind = n_chars - len(group.suffix)
-    secret = [number for number, (low, high) in enumerate(offsets) if high > start and low < behind]
-    template = [number for number, (_, high) in enumerate(offsets) if number and high <= start]
-
-    def cells(numbers: list[int]) -> tuple[IntArray, IntArray]:
+def _probe(canary: Canary, found: CanaryTokens, first_row: int, context_tokens: int) -> CanaryProbe:
+    def cells(numbers: Sequence[int]) -> tuple[IntArray, IntArray]:
         rows, columns = np.divmod(np.array(numbers, dtype=np.int64), context_tokens)
         return first_row + rows, columns + 1
 
-    return CanaryProbe(canary=canary, secret=cells(secret), template=cells(template))
+    template = [number for number in found.before if number]
+    return CanaryProbe(canary=canary, secret=cells(found.secret), template=cells(template))
