@@ -26,6 +26,7 @@ bench: models  ## speed and accuracy against the alternatives; see docs/performa
 	$(BIN)/python benchmarks/scoring.py --quick
 	$(BIN)/python benchmarks/rank.py --quick
 	$(BIN)/python benchmarks/dp.py --quick
+	$(BIN)/python benchmarks/ensembles.py --quick
 
 slow: models  ## the trends that take longer, some ten minutes
 	$(PYTEST) -m "slow and not nightly"

@@ -23,6 +23,7 @@ CONTRACT = {
         "extraction_nodes",
         "extraction_certified",
     },
+    "ensembles": {"speedup_over_one_by_one"},
     "dp": {"overhead_llama_hooks", "overhead_lora_hooks", "overhead_lstm", "speed_over_dplstm"},
 }
 
