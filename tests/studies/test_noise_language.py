@@ -29,7 +29,7 @@ def watched(seed=1, losses=(3.0, 2.0, 1.5, 1.6), top=(8.0, 11.0, 18.0, 18.0), on
 def test_early_storage_is_told_with_its_epochs():
     section = language.section_of([watched(1), watched(2, top=(11.0, 12.0, 18.0, 18.0))], 10.0)
     assert section.answer.startswith("Both at once: the validation loss was least after epoch 3 of 4")
-    assert "in epoch 2 and 1" in section.answer
+    assert "in epoch 2 and epoch 1" in section.answer
     assert "no epoch is early enough" in section.answer
     (trend,) = section.trends
     assert trend.id == "S2"

@@ -65,8 +65,9 @@ def answer(watched: Sequence[Watched], limit_bits: float) -> str:
         "Both at once" if all(early) else "First learning, then storing" if not any(early) else "It depends on the seed"
     )
     return (
-        f"{what}: {learned}, and canaries inserted {top} times passed the gate's {limit_bits:g} bits in epoch "
-        f"{listed(passed)}. {_advice(watched, limit_bits)}"
+        f"{what}: {learned}, and canaries inserted {top} times passed the gate's {limit_bits:g} bits in "
+        f"{listed('no epoch' if epoch is None else f'epoch {epoch}' for epoch in passed)}. "
+        f"{_advice(watched, limit_bits)}"
     )
 
 
