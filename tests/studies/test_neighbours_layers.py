@@ -82,6 +82,11 @@ def test_narrow_layers_stay_and_wide_ones_keep_their_distances():
     assert np.allclose(apart, before, rtol=1e-3, atol=1e-1)
 
 
+def test_a_dead_layer_stays_as_it_is():
+    dead = np.zeros((50, 300), dtype=np.float32)
+    assert reduced(dead, dead[:5])[1].shape == (5, 300)
+
+
 def test_likeness_of_known_decisions():
     network = np.eye(3)[[0, 0, 1, 1, 2]] * 0.8 + 0.1
     other = np.eye(3)[[0, 1, 1, 1, 0]]

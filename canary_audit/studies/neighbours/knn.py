@@ -44,9 +44,10 @@ def vote_shares(labels: IntArray, n_classes: int) -> NDArray[np.float64]:
 def reduced(train: FloatArray, *others: FloatArray, above: int = 256) -> tuple[FloatArray, ...]:
     """Arrays of more than `above` columns by their 64 principal components, which are those of `train` alone.
 
-    Each has shape (n_rows, width); fewer rows than 64 give as many components as there are rows.
+    Each has shape (n_rows, width); fewer rows than 64 give as many components as there are rows. A layer that is the
+    same for all training rows, as a dead one is, has no components and stays as it is.
     """
-    if train.shape[1] <= above:
+    if train.shape[1] <= above or not np.ptp(train, axis=0).any():
         return (train, *others)
     from sklearn.decomposition import PCA  # noqa: PLC0415  slow to import
 

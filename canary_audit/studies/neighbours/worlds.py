@@ -3,7 +3,6 @@
 import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Final
@@ -95,23 +94,18 @@ def look_at_worlds(
     )
 
 
-class _AllStoredError(Exception):
-    """Ends a training: to go on would pull examples of one label together, stored or not."""
-
-
 def _learn_by_heart(networks: Ensemble, x: FloatArray, labels: IntArray, epochs: int) -> None:
     """Train until every network has 99 % of its training labels right, or for so many epochs.
 
-    Ten steps an epoch at least, so that a small data set is stored too.
+    Ten steps an epoch at least, so that a small data set is stored too. To go on after that would pull examples of one
+    label together, stored or not.
     """
 
-    def look(epoch: int, trained: Ensemble) -> None:
-        if epoch % _EPOCHS_PER_LOOK == 0 and trained.accuracy(x, labels).min() >= STORED:
-            raise _AllStoredError
+    def has_stored_all(epoch: int, trained: Ensemble) -> bool:
+        return epoch % _EPOCHS_PER_LOOK == 0 and bool(trained.accuracy(x, labels).min() >= STORED)
 
     recipe = Recipe(epochs=epochs, learning_rate=5e-3, batch_size=int(np.clip(len(x) // 10, 1, 100)))
-    with suppress(_AllStoredError):
-        fit(networks, x, labels, recipe, on_epoch=look)
+    fit(networks, x, labels, recipe, on_epoch=has_stored_all)
 
 
 def _one(networks: Ensemble, place: int) -> Ensemble:
