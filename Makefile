@@ -29,7 +29,7 @@ bench: models  ## speed and accuracy against the alternatives; see docs/performa
 	$(BIN)/python benchmarks/ensembles.py --quick
 
 slow: models  ## the trends that take longer, some ten minutes
-	$(PYTEST) -m "slow and not nightly"
+	$(PYTEST) --durations=15 -m "slow and not nightly"
 
 sample: $(INSTALLED)  ## regenerate reports/sample after a deliberate change
 	$(BIN)/pytest tests/test_sample.py -m slow --update-sample

@@ -66,7 +66,7 @@ def test_a_short_course_is_repeatable_and_complete():
     assert [trend.id for trend in section(courses, 2, 4).trends] == ["M6"]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_trend_is_reported(tmp_path):
     (trend,) = gan.run(setting(tmp_path)).trends
     assert trend.id == "M6"

@@ -70,7 +70,7 @@ def test_a_configuration_without_defences_is_refused(tmp_path):
         language.run(setting(tmp_path, config="noise"))
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_mixup_is_compared_at_equal_loss(tmp_path):
     section = language.run(setting(tmp_path, config="mixup"))
     (trend,) = section.trends

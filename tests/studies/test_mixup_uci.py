@@ -89,7 +89,7 @@ def test_the_real_files(file):
     assert np.isnan(data.x).any() == (file.name == "Arrhythmia")
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.skipif(not SHARED.is_dir(), reason="needs the UCI files in ../shared/data/classification")
 def test_the_trend_is_reported(tmp_path):
     (trend,) = uci.run(setting(tmp_path, data_folder=str(SHARED))).trends
