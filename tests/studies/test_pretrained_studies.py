@@ -5,6 +5,7 @@ import study_setting
 import torch
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
+from canary_audit.canaries import derive_secrets, load_key, load_ledger
 from canary_audit.config import load_config
 from canary_audit.data.sources import open_source
 from canary_audit.models.load import save_model
@@ -61,3 +62,16 @@ def test_a_pretrained_model_goes_through(name, pretrained, tmp_path):
     assert section.grids
     assert section.charts
     assert study.trends
+    page = (tmp_path / "study.md").read_text()
+    found = secrets(tmp_path)
+    assert found
+    assert not [secret for secret in found if secret in page]
+
+
+def secrets(folder):
+    """All secrets of all trainings below a folder."""
+    return {
+        secret.decode()
+        for key in folder.rglob("secrets/key")
+        for secret in derive_secrets(load_ledger(key.parents[1] / "ledger.json"), load_key(key)).values()
+    }
