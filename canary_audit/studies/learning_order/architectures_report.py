@@ -74,7 +74,7 @@ def judged(same: Sequence[list[float]], across: Sequence[list[float]]) -> Trend:
     return Trend(
         id="H1",
         claim="networks learn the same examples in the same order, also across architectures",
-        paper="r about 0.99 for one architecture, 0.87 for ResNet-50 against AlexNet",
+        paper="r about 0.99 for one architecture, 0.87 for ResNet-50 against AlexNet; quoted from notes, not checked",
         ours=f"one architecture: training {shown(seed_mean(same[0]))}, held-out {shown(seed_mean(same[1]))}; "
         f"1 layer of 64 against 3 of 256: {shown(seed_mean(across[0]))}, {shown(seed_mean(across[1]))}",
         criterion=f"correlation of accessibility on training and held-out examples: at least {SAME} between two halves "

@@ -96,7 +96,7 @@ def _order(followed: Sequence[Followed]) -> Trend:
     return Trend(
         id="H4",
         claim="networks of one architecture learn the same examples in the same order",
-        paper="r about 0.99 for image classifiers, examples instead of tokens",
+        paper="r about 0.99 for image classifiers, examples instead of tokens; quoted from notes, not checked",
         ours=f"r {trained:.3f} over tokens of training documents, {held_out:.3f} over held-out ones",
         criterion=f"correlation of accessibility between seeds at least {_LEAST_CORRELATION} on both",
         holds=min(trained, held_out) >= _LEAST_CORRELATION,

@@ -74,7 +74,7 @@ def _m5(plain: Errors, mixup: Errors, place: int) -> Trend:
     return Trend(
         id="M5",
         claim="mixup lowers the error under one-step attacks",
-        paper="ImageNet: lower top-1 error under FGSM, with own gradients and with another network's",
+        paper="ImageNet: lower top-1 error under FGSM, with own gradients and with another network's; not checked",
         ours="; ".join(
             f"{kind.name}: plain {percents(plain.under[kind][place])}, mixup {percents(mixup.under[kind][place])}"
             for kind in kinds
