@@ -111,7 +111,7 @@ def _generalizing(looks: Looks) -> Trend:
     return Trend(
         id="C1",
         claim="a network decides like its nearest neighbours on new examples if, and only if, it generalizes",
-        paper="the same accuracy within fractions of a percent when it generalizes (plots; quoted from notes, not checked)",
+        paper="accuracies within fractions of a percent when it generalizes; quoted from notes, not checked",
         ours=f"P_SAME on the test set, last hidden layer: real {real:.3f}, half random {half:.3f}, random {random:.3f}",
         criterion="real at least .95, and at least .3 above random",
         holds=real >= 0.95 and real - random >= 0.3,
