@@ -6,6 +6,8 @@ from canary_audit.config import Config, load_config
 from canary_audit.studies.experiment import Setting
 
 CONFIGS = Path(__file__).parents[1] / "configs"
+REAL_DATA = Path(__file__).parents[2] / "shared" / "data" / "classification"
+"""MNIST, MNIST-1D and the UCI sets, where they are at hand."""
 
 
 def setting(folder: Path, *, config: str = "noise", **study: object) -> Setting:

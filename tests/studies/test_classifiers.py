@@ -1,10 +1,9 @@
 """Data sets, corruption and ensembles: what the experiments on classifiers stand on."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
+from study_setting import REAL_DATA
 from torch import nn
 
 from canary_audit.config import StudyConfig
@@ -13,8 +12,6 @@ from canary_audit.studies.classifiers.corruption import random_inputs, random_la
 from canary_audit.studies.classifiers.datasets import load_dataset
 from canary_audit.studies.classifiers.ensemble import Ensemble, Recipe, fit
 from canary_audit.studies.classifiers.networks import conv_net, mlp
-
-REAL = Path(__file__).parents[3] / "shared" / "data" / "classification"
 
 
 @pytest.fixture(scope="module")
@@ -32,9 +29,9 @@ def test_digits_are_pixels_with_a_part_kept_for_testing(digits):
 
 @pytest.mark.parametrize(("name", "shape"), [("mnist", (28, 28)), ("mnist1d", None)])
 def test_files_of_the_folder_are_read(name, shape):
-    if not REAL.is_dir():
+    if not REAL_DATA.is_dir():
         pytest.skip("the real data sets are not here")
-    data = load_dataset(StudyConfig(data=name, data_folder=str(REAL)))
+    data = load_dataset(StudyConfig(data=name, data_folder=str(REAL_DATA)))
     assert data.image_shape == shape
     assert len(data.train_y) == len(data.test_y) == 1000
     assert sorted(set(data.train_y)) == list(range(10))

@@ -1,17 +1,14 @@
 """UCI files: what is read, what is refused, and the comparison."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
-from study_setting import setting
+from study_setting import REAL_DATA, setting
 
 from canary_audit.errors import DataError
 from canary_audit.studies.mixup import uci
 from canary_audit.studies.mixup.uci_data import UCI_FILES, UciFile, filled_and_standardized, read_uci
 from canary_audit.studies.mixup.uci_report import standard_error
 
-SHARED = Path(__file__).parents[3] / "shared" / "data" / "classification"
 _SIZES = {
     "Abalone": (4177, 10, 28),
     "Arcene": (200, 10_000, 2),
@@ -81,17 +78,17 @@ def test_only_the_sets_that_are_there_are_compared(tmp_path):
     assert not found.trends  # Iris decides nothing
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="needs the UCI files in ../shared/data/classification")
+@pytest.mark.skipif(not REAL_DATA.is_dir(), reason="needs the UCI files in ../shared/data/classification")
 @pytest.mark.parametrize("file", UCI_FILES, ids=lambda file: file.name)
 def test_the_real_files(file):
-    data = read_uci(file, SHARED)
+    data = read_uci(file, REAL_DATA)
     assert (*data.x.shape, data.n_classes) == _SIZES[file.name]
     assert np.isnan(data.x).any() == (file.name == "Arrhythmia")
 
 
 @pytest.mark.nightly
-@pytest.mark.skipif(not SHARED.is_dir(), reason="needs the UCI files in ../shared/data/classification")
+@pytest.mark.skipif(not REAL_DATA.is_dir(), reason="needs the UCI files in ../shared/data/classification")
 def test_the_trend_is_reported(tmp_path):
-    (trend,) = uci.run(setting(tmp_path, data_folder=str(SHARED))).trends
+    (trend,) = uci.run(setting(tmp_path, data_folder=str(REAL_DATA))).trends
     assert trend.id == "M7"
     assert "HTRU2" in trend.ours

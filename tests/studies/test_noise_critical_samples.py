@@ -10,7 +10,7 @@ from canary_audit.studies.classifiers.ensemble import Ensemble
 from canary_audit.studies.classifiers.networks import mlp
 from canary_audit.studies.noise import critical_samples
 from canary_audit.studies.noise.critical_findings import section
-from canary_audit.studies.noise.critical_samples import part_of, train_and_count
+from canary_audit.studies.noise.critical_samples import train_and_count
 from canary_audit.studies.noise.curves import RANDOM_LABELS, WORLDS, Curves, stopping
 from canary_audit.studies.noise.lass import Budget, critical_ratio, radius_for_ratio
 from canary_audit.studies.noise.lass import critical_samples as search
@@ -90,7 +90,7 @@ def test_the_radius_is_that_of_the_ratio_asked_for():
 
 def test_a_copy_of_some_networks_is_not_moved_by_training():
     ensemble, x = linear_networks(seeds=(1, 2, 3)), points(5)
-    copy = part_of(ensemble, range(1, 3))
+    copy = ensemble.part(range(1, 3))
     before = copy.probabilities(x)
     assert np.allclose(before, ensemble.probabilities(x)[1:], atol=1e-6)
     with torch.no_grad():

@@ -49,6 +49,14 @@ class Ensemble:
     def __len__(self) -> int:
         return len(self.seeds)
 
+    def part(self, places: Sequence[int]) -> "Ensemble":
+        """A copy of the networks at these places as they are now, which further training leaves alone."""
+        part = copy.copy(self)
+        chosen = list(places)
+        part.seeds = tuple(self.seeds[place] for place in chosen)
+        part.weights = {name: value.detach()[chosen].clone() for name, value in self.weights.items()}
+        return part
+
     def logits(self, x: Tensor) -> Tensor:
         """Logits of every network: (n_rows, n_features), or (n_networks, n_rows, n_features) with inputs of its own for
         each, -> (n_networks, n_rows, n_classes). Dropout acts while the ensemble is in training mode.

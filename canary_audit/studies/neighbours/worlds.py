@@ -1,6 +1,5 @@
 """Networks that generalize, store, or do both: one training set under three kinds of labels, looked at by layer."""
 
-import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -85,11 +84,12 @@ def look_at_worlds(
     labels = [random_labels(data, WORLDS[world], seed).y for world, seed in cells]
     networks = Ensemble(build, [seed for _, seed in cells], device)
     _learn_by_heart(networks, data.train_x, np.stack(labels), epochs)
+    # One network at a time: the layers of all of them together may not fit the memory.
     return Looks(
         all=tuple(
             look
             for place, (world, seed) in enumerate(cells)
-            for look in _looks(_one(networks, place), data, labels[place], world, seed)
+            for look in _looks(networks.part([place]), data, labels[place], world, seed)
         )
     )
 
@@ -106,13 +106,6 @@ def _learn_by_heart(networks: Ensemble, x: FloatArray, labels: IntArray, epochs:
 
     recipe = Recipe(epochs=epochs, learning_rate=5e-3, batch_size=int(np.clip(len(x) // 10, 1, 100)))
     fit(networks, x, labels, recipe, on_epoch=has_stored_all)
-
-
-def _one(networks: Ensemble, place: int) -> Ensemble:
-    """One network of an ensemble: the layers of all of them together may not fit the memory."""
-    one = copy.copy(networks)
-    one.weights = {name: value[place : place + 1] for name, value in networks.weights.items()}
-    return one
 
 
 def _looks(network: Ensemble, data: Dataset, labels: IntArray, world: str, seed: int) -> Iterator[Look]:

@@ -4,7 +4,6 @@ Networks learn real data, data with random labels, and data with random inputs, 
 counted how many held-out points have an adversarial neighbour (`lass`), and how accuracy moves on either part.
 """
 
-import copy
 from dataclasses import dataclass
 from typing import Final
 
@@ -60,16 +59,16 @@ def train_and_count(
     def look(epoch: int, ensemble: Ensemble) -> None:
         accuracies.append((ensemble.accuracy(x, y), ensemble.accuracy(data.test_x, data.test_y)))
         if epoch in looks:
-            kept[epoch] = part_of(ensemble, range(len(members)))
+            kept[epoch] = ensemble.part(range(len(members)))
         progress("epochs", epoch, epochs)
 
     ensemble = Ensemble(
         lambda: mlp(data.n_features, data.n_classes, _WIDTHS), [member.seed for member in members], device
     )
     fit(ensemble, x, y, Recipe(epochs=epochs, learning_rate=3e-3), on_epoch=look)
-    choosers = part_of(ensemble, range(measured, len(members)))
+    choosers = ensemble.part(range(measured, len(members)))
     radius = radius_for_ratio(choosers, data.test_x, _RATIO)
-    ratios = [critical_ratio(part_of(kept[epoch], range(measured)), data.test_x, radius) for epoch in looks]
+    ratios = [critical_ratio(kept[epoch].part(range(measured)), data.test_x, radius) for epoch in looks]
 
     def by_world(rows: list[NDArray[np.float64]]) -> NDArray[np.float64]:
         return np.stack([row[:measured] for row in rows], axis=-1).reshape(len(WORLDS), len(seeds), -1)
@@ -83,15 +82,6 @@ def train_and_count(
         train=by_world([train for train, _ in accuracies]),
         held_out=by_world([held_out for _, held_out in accuracies]),
     )
-
-
-def part_of(ensemble: Ensemble, places: range) -> Ensemble:
-    """A copy of some networks as they are now, which further training leaves alone."""
-    part = copy.copy(ensemble)
-    chosen = list(places)
-    part.seeds = tuple(ensemble.seeds[place] for place in chosen)
-    part.weights = {name: value.detach()[chosen].clone() for name, value in ensemble.weights.items()}
-    return part
 
 
 def _examples(data: Dataset, world: World, seed: int) -> Noisy:

@@ -1,8 +1,8 @@
 """The loss of fully connected networks that are regularized, each in its own way and all in one graph."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass
-from typing import Final, Self
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -44,8 +44,8 @@ def regularized_loss(strengths: Sequence[Strength], deviation: float, device: to
     """
     table = torch.tensor([astuple(one) for one in strengths], device=device)
     dropout, input_dropout, input_noise, hidden_noise, decay, adversarial = table.unbind(dim=1)
-    drop_inputs, drop_hidden = _Dropping.of(input_dropout), _Dropping.of(dropout)
-    shake_inputs, shake_hidden = _Shaking.of(input_noise * deviation), _Shaking.of(hidden_noise)
+    drop_inputs, drop_hidden = _acting(input_dropout, _drop), _acting(dropout, _drop)
+    shake_inputs, shake_hidden = _acting(input_noise * deviation, _shake), _acting(hidden_noise, _shake)
     decays, attacks = bool(decay.any()), bool(adversarial.any())
 
     def logits(ensemble: Ensemble, x: Tensor) -> Tensor:
@@ -68,40 +68,26 @@ def regularized_loss(strengths: Sequence[Strength], deviation: float, device: to
     return loss
 
 
-@dataclass(frozen=True)
-class _Acting:
-    """Something done to the values of those networks of which it is asked."""
+def _acting(strengths: Tensor, change: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """Apply a change to the values of those networks that have a strength, shape (n_networks, n_rows, width).
 
-    places: Tensor
-    strengths: Tensor
-    """Of the networks at `places`, shape (n_places, 1, 1)."""
-
-    @classmethod
-    def of(cls, strengths: Tensor) -> Self:
-        """From the strengths of all networks; drawing random numbers only where needed is most of the speed."""
-        places = strengths.nonzero().flatten()
-        return cls(places, strengths[places][:, None, None])
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Values of (n_networks, n_rows, width), and of the same shape."""
-        return x.index_copy(0, self.places, self.changed(x[self.places])) if len(self.places) else x
-
-    def changed(self, x: Tensor) -> Tensor:
-        raise NotImplementedError
+    Drawing random numbers only where they are needed is most of the speed.
+    """
+    places = strengths.nonzero().flatten()
+    own = strengths[places][:, None, None]
+    if not len(places):
+        return lambda x: x
+    return lambda x: x.index_copy(0, places, change(x[places], own))
 
 
-class _Dropping(_Acting):
-    """Each value is left out with its network's probability, and the others are scaled up."""
-
-    def changed(self, x: Tensor) -> Tensor:
-        return x * (torch.rand_like(x) >= self.strengths) / (1 - self.strengths)
+def _drop(x: Tensor, share: Tensor) -> Tensor:
+    """Each value is left out with this probability, and the others are scaled up."""
+    return x * (torch.rand_like(x) >= share) / (1 - share)
 
 
-class _Shaking(_Acting):
-    """Gaussian noise is added, of each network's deviation."""
-
-    def changed(self, x: Tensor) -> Tensor:
-        return x + self.strengths * torch.randn_like(x)
+def _shake(x: Tensor, deviation: Tensor) -> Tensor:
+    """Gaussian noise is added."""
+    return x + deviation * torch.randn_like(x)
 
 
 def _layers(ensemble: Ensemble) -> list[tuple[Tensor, Tensor]]:
