@@ -4,16 +4,17 @@ Nothing here trains, judges or writes. In: a model, its vocabulary, a ledger and
 """
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from canary_audit.canaries import Ledger
 from canary_audit.config import AuditConfig
-from canary_audit.exposure.ranks import RankSettings, measure_ranks
-from canary_audit.group_audit import AuditedGroup, ScoredModel, audit_group, canonical_walk
-from canary_audit.models.watched import WatchedModel
+from canary_audit.exposure.estimates import RankSettings
+from canary_audit.exposure.ranks import measure_ranks
+from canary_audit.group_audit import AuditedGroup, ScoredModel, audit_group, canonical_walk, pay_for_scores
+from canary_audit.models.watched import watched
 from canary_audit.results import (
     CanaryResult,
     CoinCanary,
@@ -26,6 +27,7 @@ from canary_audit.results import (
     NullCheck,
 )
 from canary_audit.rundir import derive_seed
+from canary_audit.statistics.intervals import clopper_pearson
 from canary_audit.statistics.pvalues import (
     fisher_combined,
     holm,
@@ -33,6 +35,8 @@ from canary_audit.statistics.pvalues import (
 )
 
 OnProgress = Callable[[int, int], None]
+
+_CONFIDENCE = 0.95
 
 
 class Measurements(Frozen):
@@ -65,14 +69,18 @@ def measure_canaries(
     Raises:
         SpaceError: the model's tokenizer cannot spell a group's secrets in exactly one way each.
         ModelError: the model gave impossible numbers.
+        BudgetSpentError: the budget does not even pay for the canaries' own costs; if it ends later, intervals widen.
     """
     if on_progress:
         n_ranked = sum(canary.role != "coin" for canary in ledger.canaries)
         model = _watched(model, settings.nodes_per_canary * n_ranked, on_progress)
+    if model.nodes_left is not None:
+        for group in ledger.groups:
+            pay_for_scores(model, ledger, group, secrets)
     audits: list[AuditedGroup] = []
-    for place, group in enumerate(ledger.groups):
+    for place, (group, share) in enumerate(zip(ledger.groups, _shares(ledger), strict=True)):
         rng = np.random.default_rng(derive_seed(seed, "audit", place))
-        audits.append(audit_group(model, ledger, group, secrets, settings=settings, rng=rng))
+        audits.append(audit_group(model, ledger, group, secrets, settings=settings, rng=rng, share=share))
     canaries = _adjust([canary for audited in audits for canary in audited.canaries])
     return Measurements(
         groups=tuple(audited.result for audited in audits),
@@ -84,8 +92,15 @@ def measure_canaries(
 
 
 def _watched(model: ScoredModel, expected: int, on_progress: OnProgress) -> ScoredModel:
-    watched = WatchedModel(model.language_model, lambda nodes: on_progress(nodes, max(nodes, expected)))
-    return replace(model, language_model=watched)
+    told = watched(model.language_model, lambda nodes: on_progress(nodes, max(nodes, expected)))
+    return replace(model, language_model=told)
+
+
+def _shares(ledger: Ledger) -> Iterator[float]:
+    """Part of what is left of a budget that each group may take, by canaries to rank of the groups still to come."""
+    ranked = [sum(canary.role != "coin" for canary in ledger.canaries_of(group.name)) for group in ledger.groups]
+    for place, n_ranked in enumerate(ranked):
+        yield n_ranked / max(1, sum(ranked[place:]))
 
 
 def exposure_by_level(
@@ -108,7 +123,8 @@ def exposure_by_level(
             walk, model.language_model, [secrets[canary.id] for canary in canaries], settings=quick, rng=rng
         )
         for canary, estimate in zip(canaries, report.estimates, strict=True):
-            bits.setdefault(canary.insertions, []).append(walk.space.bits - float(np.log2(estimate.rank)))
+            rank = estimate.high if estimate.rank is None else estimate.rank
+            bits.setdefault(canary.insertions, []).append(walk.space.bits - float(np.log2(rank)))
     return {str(level): statistics.median(values) for level, values in sorted(bits.items())}
 
 
@@ -119,11 +135,19 @@ def check_null(canaries: Sequence[CanaryResult]) -> NullCheck:
     if not p_values:
         nothing = NotAvailable(not_available="no never-inserted controls were planned")
         return NullCheck(n_controls=0, mean_bits=nothing, uniform_p=nothing)
-    ranks = [2.0**-canary.exposure.bits for canary in controls]
+    bits = [_point(canary) for canary in controls]
+    known = [value for value in bits if not isinstance(value, NotAvailable)]
+    if len(known) < len(controls):
+        why = f"of {len(controls) - len(known)} of {len(controls)} controls only an interval is known"
+        return NullCheck(
+            n_controls=len(controls),
+            mean_bits=NotAvailable(not_available=why),
+            uniform_p=NotAvailable(not_available=why),
+        )
     return NullCheck(
         n_controls=len(controls),
-        mean_bits=statistics.fmean(canary.exposure.bits for canary in controls),
-        uniform_p=uniform_ks_p_value(ranks),
+        mean_bits=statistics.fmean(known),
+        uniform_p=uniform_ks_p_value([2.0**-value for value in known]),
     )
 
 
@@ -146,17 +170,41 @@ def _levels(canaries: Sequence[CanaryResult]) -> tuple[LevelResult, ...]:
 
 
 def _level(group: str, insertions: int, members: list[CanaryResult]) -> LevelResult:
-    bits = [canary.exposure.bits for canary in members]
+    median, low, high = _level_bits(members)
+    n_extracted = sum(canary.extraction.found for canary in members)
+    extracted_low, extracted_high = clopper_pearson(n_extracted, len(members), _CONFIDENCE)
     return LevelResult(
         group=group,
         insertions=insertions,
         n_canaries=len(members),
-        n_extracted=sum(canary.extraction.found for canary in members),
-        median_bits=statistics.median(bits),
-        low_bits=min(bits),
-        high_bits=max(bits),
+        n_extracted=n_extracted,
+        extracted_low=extracted_low,
+        extracted_high=extracted_high,
+        median_bits=median,
+        low_bits=low,
+        high_bits=high,
         p_value=fisher_combined([_number(canary.p_value) for canary in members]),
     )
+
+
+def _level_bits(members: list[CanaryResult]) -> tuple[Maybe, Maybe, Maybe]:
+    """Median, smallest and largest exposure of a level; ends of the intervals where not all have a point value."""
+    points = [_point(canary) for canary in members]
+    known = [value for value in points if not isinstance(value, NotAvailable)]
+    if len(known) == len(points):
+        return statistics.median(known), min(known), max(known)
+    exposures = [canary.exposure for canary in members if not isinstance(canary.exposure, NotAvailable)]
+    missing = len(points) - len(known)
+    if len(exposures) < len(members):
+        why = NotAvailable(not_available=f"{missing} of {len(members)} canaries have no exposure")
+        return why, why, why
+    why = NotAvailable(not_available=f"of {missing} of {len(members)} canaries only an interval is known")
+    return why, min(exposure.low for exposure in exposures), max(exposure.high for exposure in exposures)
+
+
+def _point(canary: CanaryResult) -> Maybe:
+    """Exposure in bits, where it is a number and not only an interval."""
+    return canary.exposure if isinstance(canary.exposure, NotAvailable) else canary.exposure.bits
 
 
 def _number(value: Maybe) -> float:

@@ -6,7 +6,6 @@ torch.
 """
 
 import faulthandler
-import os
 import resource
 import signal
 import sys
@@ -22,6 +21,7 @@ from rich.markup import escape
 from canary_audit import __version__
 from canary_audit.console import progress_bars, say, stderr, stdout, write
 from canary_audit.errors import CanaryAuditError
+from canary_audit.measuring_verbs import audit, follow_if_started_beside, key_beside, policy_of, run
 from canary_audit.options import (
     ConfigArgument,
     KeyOption,
@@ -35,13 +35,12 @@ from canary_audit.options import (
     load_settings,
     run_folder,
 )
+from canary_audit.served_verbs import ApiKeyOption, ApiOption, EndpointOption, TokenizerOption, served_settings
 from canary_audit.study_verbs import study
 
 if TYPE_CHECKING:
     from canary_audit.config import Config
-    from canary_audit.gate import Policy
     from canary_audit.pipeline import AuditRun
-    from canary_audit.results import AuditResult
 
 app = typer.Typer(
     name="canary-audit",
@@ -52,25 +51,7 @@ app = typer.Typer(
 )
 
 
-@app.command()
-def run(
-    config: ConfigArgument,
-    out: OutOption = None,
-    override: SetOption = None,
-    seed: SeedOption = None,
-    key: KeyOption = None,
-    offline: OfflineOption = False,
-    quiet: QuietOption = False,
-) -> None:
-    """Plan, plant, train, measure and judge. Resumes what was interrupted."""
-    from canary_audit.pipeline import run_audit
-
-    settings = load_settings(config, override, seed)
-    _follow_if_started_beside(settings)
-    folder = run_folder(settings, out)
-    with progress_bars(quiet) as progress:
-        result = run_audit(settings, _policy(settings), folder, key=given_key(key), progress=progress)
-    _print_result(result, folder / "report.html")
+app.command()(run)
 
 
 @app.command()
@@ -80,7 +61,7 @@ def plan(config: ConfigArgument, override: SetOption = None) -> None:
     from canary_audit.planning.text import plan_text
 
     settings = load_settings(config, override, None)
-    say(plan_text(plan_audit(settings, _policy(settings).table)))
+    say(plan_text(plan_audit(settings, policy_of(settings).table)))
 
 
 @app.command()
@@ -124,71 +105,14 @@ def train(
 ) -> None:
     """Train a model on planted data. Your own trainer is as good."""
     settings = load_settings(config, override, seed)
-    _follow_if_started_beside(settings)
+    follow_if_started_beside(settings)
     folder = run_folder(settings, out)
     with _started(settings, folder, key, quiet=quiet) as started:
         started.train()
     say(f"model  {folder / 'model'}")
 
 
-@app.command()
-def audit(
-    config: Annotated[Path | None, typer.Argument(help="Configuration file, or:", show_default=False)] = None,
-    ledger: Annotated[Path | None, typer.Option(help="ledger.json of planted data.")] = None,
-    model: Annotated[
-        str | None, typer.Option(help="Model trained on it: a folder, a .gguf file, or a name on the Hugging Face Hub.")
-    ] = None,
-    adapter: Annotated[str | None, typer.Option(help="PEFT adapter on that model: a folder or a name.")] = None,
-    revision: Annotated[str | None, typer.Option(help="Commit, tag or branch on the hub.")] = None,
-    data: Annotated[Path | None, typer.Option(help="Planted data; data/train.* beside the ledger if there.")] = None,
-    validation: Annotated[
-        Path | None, typer.Option(help="Held-out text; data/validation.* beside the ledger if there.")
-    ] = None,
-    policy: Annotated[Path | None, typer.Option(help="Policy file (with --ledger).")] = None,
-    out: OutOption = None,
-    override: SetOption = None,
-    seed: SeedOption = None,
-    key: KeyOption = None,
-    offline: OfflineOption = False,
-    quiet: QuietOption = False,
-) -> None:
-    """Measure exposure and extraction; writes result.json and report.html."""
-    if config is not None:
-        if any(option is not None for option in (ledger, model, adapter, revision, data, validation, policy)):
-            raise typer.BadParameter("a configuration file says all there is to say; leave --ledger and its like out")
-        run(config, out=out, override=override, seed=seed, key=key, quiet=quiet)
-        return
-    if ledger is None or model is None or policy is None:
-        raise typer.BadParameter("give a configuration file, or --ledger, --model and --policy")
-    from canary_audit.config import measuring_config
-    from canary_audit.existing_model import audit_model
-    from canary_audit.gate import load_policy
-    from canary_audit.report import render
-    from canary_audit.rundir import RunDirectory, write_atomic
-
-    settings = measuring_config(tuple(override or ()))
-    folder = out or Path("reports") / Path(model).resolve().name
-    files = [folder / "result.json", folder / "report.html"]
-    with RunDirectory(folder) as directory, progress_bars(quiet) as progress:
-        progress("measuring", 0, 1)
-        result = audit_model(
-            ledger,
-            model,
-            load_policy(policy),
-            key=given_key(key) or _key_beside(ledger),
-            adapter=adapter,
-            revision=revision,
-            data=data or _beside(ledger, "train"),
-            validation=validation or _beside(ledger, "validation"),
-            settings=settings.audit,
-            recipe=settings.training,
-            seed=1 if seed is None else seed,
-            on_progress=lambda done, total: progress("measuring", done, total),
-        )
-        write_atomic(files[0], result.to_json().encode())
-        write_atomic(files[1], render(result, "html").encode())
-        directory.record("result", {"ledger": result.ledger_sha256, "model": result.model.fingerprint}, files)
-    _print_result(result, files[1])
+app.command()(audit)
 
 
 @app.command()
@@ -268,12 +192,31 @@ def selftest(
 
 
 @app.command()
-def doctor() -> None:
-    """Versions and devices, for a bug report."""
-    from canary_audit.doctor import diagnosis
+def doctor(
+    endpoint: EndpointOption = None,
+    api: ApiOption = None,
+    model: Annotated[str | None, typer.Option(help="Name it serves under; the first it names if not given.")] = None,
+    tokenizer: TokenizerOption = None,
+    api_key: ApiKeyOption = None,
+    override: SetOption = None,
+    offline: OfflineOption = False,
+) -> None:
+    """Versions and devices, for a bug report; or what an endpoint lets be seen."""
+    from canary_audit.report.sanitize import sanitize
 
-    for name, value in diagnosis():
-        say(f"{name:14}{value}")
+    if endpoint is None:
+        if any(option is not None for option in (api, model, tokenizer, api_key, override)):
+            raise typer.BadParameter("give --endpoint: the other options say how to reach it")
+        from canary_audit.doctor import diagnosis
+
+        findings = diagnosis()
+    else:
+        from canary_audit.served_probe import probe_endpoint
+
+        config = served_settings(override, None, None).endpoint
+        findings = probe_endpoint(endpoint, api=api, model=model, tokenizer=tokenizer, api_key=api_key, config=config)
+    for name, value in findings:
+        say(f"{name:22}{sanitize(value)}")
 
 
 app.add_typer(study, name="study")
@@ -315,22 +258,6 @@ def _model_folders(model: str, adapter: str | None, revision: str | None) -> tup
     return files.folder, files.adapter
 
 
-def _follow_if_started_beside(settings: "Config") -> None:
-    """Of several processes that torchrun started, all but the first only help to train."""
-    if os.environ.get("RANK", "0") == "0":
-        return
-    from canary_audit.training.loop import follow
-
-    follow(settings.training.device)
-    raise typer.Exit
-
-
-def _policy(settings: "Config") -> "Policy":
-    from canary_audit.gate import load_policy
-
-    return load_policy(Path(settings.policy.path))
-
-
 @contextmanager
 def _started(settings: "Config", folder: Path, key: str | None, *, quiet: bool) -> "Iterator[AuditRun]":
     """A run directory, held, and the run in it."""
@@ -341,27 +268,9 @@ def _started(settings: "Config", folder: Path, key: str | None, *, quiet: bool) 
         yield AuditRun(settings, directory, key=given_key(key), progress=progress)
 
 
-def _key_beside(ledger: Path) -> bytes:
-    from canary_audit.canaries import load_key
-
-    return load_key(ledger.parent / "secrets" / "key")
-
-
-def _beside(ledger: Path, name: str) -> Path | None:
-    """`data/NAME.*` in the ledger's folder, if it is there."""
-    return next(iter(sorted((ledger.parent / "data").glob(f"{name}.*"))), None)
-
-
 def _reveal(result: Path, key: str | None) -> dict[str, str]:
     from canary_audit.canaries import derive_secrets, load_ledger
 
     ledger = result.parent / "ledger.json"
-    secrets = derive_secrets(load_ledger(ledger), given_key(key) or _key_beside(ledger))
+    secrets = derive_secrets(load_ledger(ledger), given_key(key) or key_beside(ledger))
     return {name: secret.decode() for name, secret in secrets.items()}
-
-
-def _print_result(result: "AuditResult", page: Path) -> None:
-    from canary_audit.report.terminal import summary
-
-    stdout.print(summary(result))
-    say(f"report  {page}")

@@ -215,6 +215,31 @@ class AuditConfig(Table):
     """Rows of one forward pass, at most; without a number, as many as free memory allows, chosen once and recorded."""
 
 
+class EndpointConfig(Table):
+    """How a served model is asked."""
+
+    max_calls: Positive | None = 50_000
+    """Requests that may be sent in all; ranks are then estimated from fewer, and intervals widen."""
+    max_tokens: Positive | None = None
+    """Tokens that may be sent and asked for in all, counted before each request."""
+    concurrency: Positive = 8
+    """Requests under way at once."""
+    deadline_seconds: Annotated[float, Field(gt=0)] = 60.0
+    """For one request, all tries together; a body that drips in is cut off then."""
+    tries: Positive = 5
+    """Of a request that was refused for load (429), failed (5xx) or broke off."""
+    max_body_bytes: Positive = 8_388_608
+    """A longer answer is refused unread."""
+    top_k: Positive = 20
+    """Likeliest tokens to ask for, where the server gives no more than these; fewer if it allows fewer."""
+    samples: NonNegative = 200
+    """Continuations of each prefix drawn at temperature 1, from a model that only writes text."""
+    held_out_rows: NonNegative = 16
+    """Rows of held-out text scored to see that the model knows its language."""
+    ca_file: str = ""
+    """Certificate authorities to trust (PEM) instead of the public ones."""
+
+
 class PolicyReference(Table):
     """Which policy judges the result."""
 
@@ -331,6 +356,7 @@ class MeasuringConfig(Table):
 
     audit: AuditConfig = AuditConfig()
     training: TrainingConfig = TrainingConfig()
+    endpoint: EndpointConfig = EndpointConfig()
 
 
 AnyTable = TypeVar("AnyTable", bound=BaseModel)
@@ -353,7 +379,7 @@ def load_config(path: Path, overrides: tuple[str, ...] = ()) -> Config:
 
 
 def measuring_config(overrides: tuple[str, ...]) -> MeasuringConfig:
-    """The defaults, with `--set` overrides of the tables `audit` and `training`."""
+    """The defaults, with `--set` overrides of its tables."""
     raw: dict[str, Any] = {}
     for override in overrides:
         _apply_override(raw, override)

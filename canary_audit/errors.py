@@ -7,6 +7,8 @@
     ├── LedgerError      a ledger or its key is missing, damaged or does not match
     ├── ModelError       a model cannot be loaded, or gives numbers that cannot be true
     ├── SearchError      a search cannot keep its promise (budget, non-canonical paths)
+    ├── EndpointError    a served model cannot be reached, or answers what cannot be true
+    ├── BudgetSpentError a budget of requests or tokens is used up
     ├── RunError         a run directory is locked, full or damaged
     └── ResultError      a result or a policy cannot be judged
 
@@ -41,6 +43,14 @@ class ModelError(CanaryAuditError):
 
 class SearchError(CanaryAuditError):
     """A search cannot keep its promise."""
+
+
+class EndpointError(CanaryAuditError):
+    """A served model cannot be reached, does not keep the promise of its tier, or answers what cannot be true."""
+
+
+class BudgetSpentError(CanaryAuditError):
+    """The next request would exceed the budget of requests or tokens. Measurements catch it and widen intervals."""
 
 
 class RunError(CanaryAuditError):

@@ -29,7 +29,7 @@ _LONGEST_CONTEXT = 256
 def audit_model(
     ledger_path: Path,
     model: str | Path,
-    policy: Policy,
+    policy: Policy | None,
     *,
     key: bytes,
     adapter: str | Path | None = None,
@@ -45,6 +45,7 @@ def audit_model(
 
     Args:
         model: a local folder, a `.gguf` file or a name on the Hugging Face Hub; see `resolve_files`.
+        policy: None to measure only; see `conclude`.
         key: what the ledger's secrets derive from.
         adapter: folder or name of a PEFT adapter to merge into the model.
         revision: commit, tag or branch of the model on the hub.
@@ -98,7 +99,7 @@ def audit_model(
         def control() -> PositiveControl:
             if _is_encoder_decoder(subject):
                 return _no_control(_ENCODER_DECODER)
-            if data is None:
+            if data is None or policy is None:
                 return _no_control("it needs text to teach from: give the training data (--data)")
             return run_positive_control(
                 subject,

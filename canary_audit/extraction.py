@@ -4,17 +4,21 @@ The paper runs Dijkstra's search over the tree of prefixes. Two beam searches fi
 calls, and prove it: a leaf no dearer than every node that was dropped is where Dijkstra's search would have found it.
 The first beam is narrow and finds good secrets; the second is as wide as allowed, but drops at once what is dearer than
 the list the first one found, so it is only as wide as the proof needs.
+
+Through the window of a model that answers for its likeliest tokens only, this is a best-first search inside the top k;
+what hides outside counts as dropped, so a certificate means what it always does.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
+from canary_audit.errors import BudgetSpentError
 from canary_audit.keep import KeepCheapest
 from canary_audit.models.interface import LanguageModel
 from canary_audit.search import SearchResult, search
-from canary_audit.tokens.walk import TokenWalk
+from canary_audit.tokens.walk import LEAF, TokenWalk
 
 _MARGIN_NATS = 1e-3
 """Far more than a score moves from one batch shape to another."""
@@ -42,30 +46,70 @@ class ExtractionReport:
     calls: int
 
 
-def extract(walk: TokenWalk, model: LanguageModel, n_secrets: int, *, max_width: int) -> ExtractionReport:
+def extract(
+    walk: TokenWalk,
+    model: LanguageModel,
+    n_secrets: int,
+    *,
+    max_width: int,
+    nodes_left: Callable[[], int] | None = None,
+) -> ExtractionReport:
     """The `n_secrets` likeliest secrets of the space, by beams of at most `max_width` nodes a level.
+
+    Fewer come out, or none, where a model hides the tokens they are made of, or where no more can be paid for.
+
+    Args:
+        nodes_left: how many more prefixes may be asked about; None if they cost nothing. Beams are then only as wide as
+            that allows.
 
     Raises:
         ModelError: the model gave impossible numbers.
     """
     settled: dict[bytes, ExtractedSecret] = {}
     nodes = calls = 0
-    for result in _passes(walk, model, n_secrets, max_width):
-        nodes += result.nodes
-        calls += result.calls
-        best = _best_leaves(walk, result, n_secrets, nodes, calls)
-        settled = {item.secret: _earlier(settled.get(item.secret), item) for item in best}
+    try:
+        for result in _passes(walk, model, n_secrets, max_width, nodes_left):
+            nodes += result.nodes
+            calls += result.calls
+            best = _best_leaves(walk, result, n_secrets, nodes, calls)
+            settled = {item.secret: _earlier(settled.get(item.secret), item) for item in best}
+    except BudgetSpentError:
+        pass  # what the narrow beam found stands as it is
     return ExtractionReport(secrets=tuple(settled.values()), nodes=nodes, calls=calls)
 
 
-def _passes(walk: TokenWalk, model: LanguageModel, n_secrets: int, max_width: int) -> Iterator[SearchResult]:
+def _passes(
+    walk: TokenWalk,
+    model: LanguageModel,
+    n_secrets: int,
+    max_width: int,
+    nodes_left: Callable[[], int] | None,
+) -> Iterator[SearchResult]:
     """A narrow beam, and, unless it has proved all it found, a wide one bounded by the dearest secret of its list."""
-    width = min(max(2, n_secrets + n_secrets // 2), max_width)
+    width = min(max(2, n_secrets + n_secrets // 2), _affordable(walk, max_width, nodes_left))
     narrow = search(walk, model, thresholds_nats=np.array([np.inf]), keep=KeepCheapest(width))
     yield narrow
-    dearest = float(np.sort(narrow.leaves.costs_nats)[:n_secrets][-1])
-    if dearest > narrow.cheapest_dropped_nats[0] and width < max_width:
+    best = np.sort(narrow.leaves.costs_nats)[:n_secrets]
+    dearest = float(best[-1]) if len(best) == n_secrets else np.inf
+    max_width = _affordable(walk, max_width, nodes_left)
+    could_find_more = not narrow.whole[0] and dearest > narrow.cheapest_dropped_nats[0]
+    if could_find_more and width < max_width:
         yield search(walk, model, thresholds_nats=np.array([dearest + _MARGIN_NATS]), keep=KeepCheapest(max_width))
+
+
+def _affordable(walk: TokenWalk, max_width: int, nodes_left: Callable[[], int] | None) -> int:
+    """Widest beam that can be paid for; one node a level is always tried, because a canary's own path is paid for."""
+    return max_width if nodes_left is None else max(1, min(max_width, nodes_left() // _depth(walk)))
+
+
+def _depth(walk: TokenWalk) -> int:
+    """Tokens of one secret, taken where most secrets are."""
+    depth, state = 0, walk.root
+    while state != LEAF:
+        branch = walk.children(state)
+        state = int(branch.states[np.argmax(branch.completions)])
+        depth += 1
+    return depth
 
 
 def _best_leaves(

@@ -37,7 +37,7 @@ def fingerprint_directory(path: Path) -> Fingerprint:
         raise ModelError(f"{path}: no such model folder")
     names = sorted(file.relative_to(path).as_posix() for file in _visible_files(path))
     _require_safetensors(path, names)
-    return _fingerprint({name: _sha256(path, name) for name in names})
+    return fingerprint_files({name: _sha256(path, name) for name in names})
 
 
 def fingerprint_model(folder: Path, adapter: Path | None = None) -> Fingerprint:
@@ -50,7 +50,7 @@ def fingerprint_model(folder: Path, adapter: Path | None = None) -> Fingerprint:
     """
     if adapter is None:
         return fingerprint_directory(folder)
-    return _fingerprint(
+    return fingerprint_files(
         {
             f"{name}/{file}": sha256
             for name, root in (("adapter", adapter), ("model", folder))
@@ -59,7 +59,8 @@ def fingerprint_model(folder: Path, adapter: Path | None = None) -> Fingerprint:
     )
 
 
-def _fingerprint(files: dict[str, str]) -> Fingerprint:
+def fingerprint_files(files: dict[str, str]) -> Fingerprint:
+    """The digest over names and hashes that are known already, in the order given."""
     lines = "".join(f"{sha256}  {name}\n" for name, sha256 in files.items())
     return Fingerprint(digest=hashlib.sha256(lines.encode()).hexdigest(), files=files)
 

@@ -1,37 +1,40 @@
 """Measure one group of canaries on one model: ranks, p-values, extraction, coins."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from canary_audit.canaries import Canary, Group, Ledger
 from canary_audit.config import AuditConfig
-from canary_audit.exposure.ranks import RankEstimate, RankReport, RankSettings, measure_ranks, score_paths
+from canary_audit.errors import BudgetSpentError
+from canary_audit.exposure.estimates import RankReport, RankSettings
+from canary_audit.exposure.ranks import measure_ranks
 from canary_audit.exposure.references import paper_estimates
+from canary_audit.exposure.reported import (
+    NATS_PER_BIT,
+    p_value_of,
+)
+from canary_audit.exposure.scores import PathScores, WholeCosts, path_scores, whole_scores
+from canary_audit.exposure.windows import measure_rank_bounds
 from canary_audit.extraction import ExtractionReport, extract
-from canary_audit.models.interface import LanguageModel
+from canary_audit.group_results import canary_result, extraction_result, group_result
+from canary_audit.models.interface import FloatArray, LanguageModel
+from canary_audit.models.windowed import windowed
 from canary_audit.results import (
     CanaryResult,
     CoinCanary,
-    Exposure,
-    Extraction,
     GroupResult,
-    NotAvailable,
     PaperEstimate,
 )
-from canary_audit.spaces import SecretSpace
-from canary_audit.statistics.intervals import log_t_interval
-from canary_audit.statistics.pvalues import estimated_rank_p_value, exact_rank_p_value
 from canary_audit.tokens.choose import secret_walk
 from canary_audit.tokens.spelled import spell_secrets
 from canary_audit.tokens.walk import SecretWalk, TokenWalk
 from canary_audit.vocabulary import Vocabulary
 
-_NATS_PER_BIT = float(np.log(2.0))
-
-_INTERVAL_ERROR = 0.005
-"""Error spent, over all canaries together, on the intervals that estimated p-values rest on: a tenth of 5 %."""
+_FOR_EXTRACTION = 0.2
+"""Part of a group's budget that ranking leaves to the extraction after it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +47,15 @@ class ScoredModel:
     """Tokens before a document: the separator the model was trained with."""
     most_nodes: int | None = None
     """Prefixes whose past fits the memory, where that is limited."""
+    nodes_left: Callable[[], int] | None = None
+    """How many more prefixes a budget pays for; None if asking costs nothing. A model with a price remembers its
+    answers, and answers for all children of a prefix at once."""
+    whole_costs: Callable[[TokenWalk, Sequence[tuple[int, ...]]], FloatArray] | None = None
+    """Costs in nats of leaves of a walk, at the price of one prefix each; None if the model scores no whole texts."""
+    own_whole: bool = False
+    """Whether canaries' own costs are asked whole too: where a prefix takes several requests."""
+    noise_floor_nats: float = 0.0
+    """How far the score of one text was seen to spread, where that is known beforehand."""
 
 
 def canonical_walk(model: ScoredModel, ledger: Ledger, group: Group) -> SecretWalk:
@@ -70,12 +82,19 @@ def audit_group(
     *,
     settings: AuditConfig,
     rng: np.random.Generator,
+    share: float = 1.0,
 ) -> AuditedGroup:
     """Rank every level and control canary of a group, extract as many secrets as were inserted, score the coins.
 
     Where there are coins only, they are scored and nothing else: no tree of the space is made, so it may be of any
     size. Where levels share their prefix with coins, extraction looks for the inserted coins too: a canary planted once
     is as likely to come out as any of them, and would else be crowded out.
+
+    Args:
+        share: part of the model's budget, where it has one, that may be spent here.
+
+    Raises:
+        BudgetSpentError: not even the canaries' own costs could be paid for.
     """
     entries = ledger.canaries_of(group.name)
     ranked = [canary for canary in entries if canary.role != "coin"]
@@ -83,29 +102,27 @@ def audit_group(
     if not ranked:
         return _coins_only(model, ledger, group, coins, secrets)
     walk = canonical_walk(model, ledger, group)
-    ranks = measure_ranks(
-        walk,
-        model.language_model,
-        [secrets[canary.id] for canary in ranked],
-        settings=RankSettings(
-            nodes_per_canary=settings.nodes_per_canary,
-            exact_nodes=_countable_nodes(settings, model),
-            replicates=settings.replicates,
-        ),
-        rng=rng,
-    )
     has_levels = any(canary.role == "level" for canary in ranked)
     n_inserted = sum(canary.insertions > 0 for canary in entries) if has_levels else 0
-    extracted = _extract(walk, model, n_inserted, settings)
+    nodes_left = _part_of(model.nodes_left, share)
+    ranks = _rank(
+        walk,
+        model,
+        [secrets[canary.id] for canary in ranked],
+        settings=settings,
+        rng=rng,
+        nodes_left=_part_of(nodes_left, 1.0 - _FOR_EXTRACTION) if n_inserted else nodes_left,
+    )
+    extracted = _extract(walk, model, n_inserted, settings, nodes_left)
     places = {item.secret: place for place, item in enumerate(extracted.secrets, start=1)}
     n_judged = sum(canary.role == "level" for canary in ledger.canaries)
     canaries = tuple(
-        _canary_result(
+        canary_result(
             canary,
             rank,
             walk.space,
-            p_value=_p_value(rank, walk.space, n_judged),
-            extraction=_extraction(places.get(secrets[canary.id]), extracted),
+            p_value=p_value_of(rank, walk.space, n_judged),
+            extraction=extraction_result(places.get(secrets[canary.id]), extracted),
             estimates=estimates,
         )
         for canary, rank, estimates in zip(
@@ -113,7 +130,7 @@ def audit_group(
         )
     )
     return AuditedGroup(
-        result=_group_result(group, walk.space, walk.notice, canaries, ranks, extracted, n_inserted),
+        result=group_result(group, walk.space, walk.notice, canaries, ranks, extracted, n_inserted),
         canaries=canaries,
         coins=_score_coins(walk, model, walk.paths([secrets[coin.id] for coin in coins]), coins),
     )
@@ -134,10 +151,83 @@ def _coins_only(
     )
     nothing = RankReport(estimates=(), noise_floor_nats=0.0, nodes=0, calls=0)
     return AuditedGroup(
-        result=_group_result(group, space, None, (), nothing, ExtractionReport(secrets=(), nodes=0, calls=0), 0),
+        result=group_result(group, space, None, (), nothing, ExtractionReport(secrets=(), nodes=0, calls=0), 0),
         canaries=(),
-        coins=_score_coins(spelled.walk(), model, spelled.paths, coins),
+        coins=_score_coins(spelled.walk(), model, spelled.paths, coins, alone=True),
     )
+
+
+def pay_for_scores(model: ScoredModel, ledger: Ledger, group: Group, secrets: Mapping[str, bytes]) -> None:
+    """Ask a model with a price for what the group's own canaries cost, and nothing else.
+
+    It remembers, so the audit of the group asks for none of it again. With every group's own costs known, a budget that
+    ends early leaves no canary without an interval.
+
+    Raises:
+        BudgetSpentError: the budget does not even allow this.
+    """
+    entries = ledger.canaries_of(group.name)
+    if all(canary.role == "coin" for canary in entries):
+        _coins_only(model, ledger, group, list(entries), secrets)
+    elif entries:
+        walk = canonical_walk(model, ledger, group)
+        _own_scores(model, walk, walk.paths([secrets[canary.id] for canary in entries]))
+
+
+def _own_scores(
+    model: ScoredModel, walk: TokenWalk, paths: Sequence[tuple[int, ...]], *, alone: bool = False
+) -> PathScores:
+    """Costs of canaries, asked as the rest of the audit asks; `alone` if no search of this walk follows."""
+    whole_costs = _whole_costs(model, walk)
+    if whole_costs is not None and (model.own_whole or alone):
+        return whole_scores(whole_costs, paths)
+    return path_scores(walk, model.language_model, paths, siblings=model.nodes_left is not None)
+
+
+def _part_of(nodes_left: Callable[[], int] | None, share: float) -> Callable[[], int] | None:
+    """What is left of this share of what is left now."""
+    if nodes_left is None:
+        return None
+    now = nodes_left()
+    kept = now - int(share * now)
+    return lambda: max(0, nodes_left() - kept)
+
+
+def _rank(
+    walk: SecretWalk,
+    model: ScoredModel,
+    secrets: Sequence[bytes],
+    *,
+    settings: AuditConfig,
+    rng: np.random.Generator,
+    nodes_left: Callable[[], int] | None,
+) -> RankReport:
+    """Ranks, or bounds on them where the model answers for its likeliest tokens only."""
+    effort = RankSettings(
+        nodes_per_canary=settings.nodes_per_canary,
+        exact_nodes=_countable_nodes(settings, model),
+        replicates=settings.replicates,
+    )
+    floor = model.noise_floor_nats
+    if window := windowed(model.language_model):
+        return measure_rank_bounds(
+            walk, window, secrets, settings=effort, rng=rng, noise_floor_nats=floor, nodes_left=nodes_left
+        )
+    return measure_ranks(
+        walk,
+        model.language_model,
+        secrets,
+        settings=effort,
+        rng=rng,
+        noise_floor_nats=floor,
+        nodes_left=nodes_left,
+        whole_costs=_whole_costs(model, walk),
+        own_whole=model.own_whole,
+    )
+
+
+def _whole_costs(model: ScoredModel, walk: TokenWalk) -> WholeCosts | None:
+    return None if model.whole_costs is None else partial(model.whole_costs, walk)
 
 
 def _countable_nodes(settings: AuditConfig, model: ScoredModel) -> int:
@@ -145,125 +235,45 @@ def _countable_nodes(settings: AuditConfig, model: ScoredModel) -> int:
     return settings.exact_nodes if model.most_nodes is None else min(settings.exact_nodes, model.most_nodes // 2)
 
 
-def _extract(walk: SecretWalk, model: ScoredModel, n_inserted: int, settings: AuditConfig) -> ExtractionReport:
+def _extract(
+    walk: SecretWalk,
+    model: ScoredModel,
+    n_inserted: int,
+    settings: AuditConfig,
+    nodes_left: Callable[[], int] | None,
+) -> ExtractionReport:
     """As many secrets as were inserted behind this prefix; none where none was."""
     if not n_inserted:
         return ExtractionReport(secrets=(), nodes=0, calls=0)
-    return extract(walk, model.language_model, n_inserted, max_width=settings.extraction_width)
-
-
-def _extraction(place: int | None, extracted: ExtractionReport) -> Extraction:
-    """Whether one canary is among what came out; `place` counts from 1."""
-    if place is None:
-        why = f"not among the {len(extracted.secrets)} likeliest secrets found"
-        return Extraction(
-            found=False,
-            rank=NotAvailable(not_available=why),
-            certified=False,
-            nodes=extracted.nodes,
-            calls=extracted.calls,
-        )
-    item = extracted.secrets[place - 1]
-    return Extraction(found=True, rank=place, certified=item.certified, nodes=item.nodes, calls=item.calls)
+    return extract(walk, model.language_model, n_inserted, max_width=settings.extraction_width, nodes_left=nodes_left)
 
 
 def _paper_estimates(
     walk: SecretWalk, model: ScoredModel, ranks: RankReport, settings: AuditConfig, rng: np.random.Generator
 ) -> list[tuple[PaperEstimate, ...]]:
-    """The paper's estimators, where the configuration asks for them."""
-    if not settings.references:
-        return [()] * len(ranks.estimates)
+    """The paper's estimators, where the configuration asks for them and every cost that they need can be had."""
+    nothing: list[tuple[PaperEstimate, ...]] = [()] * len(ranks.estimates)
+    if not settings.references or windowed(model.language_model):
+        return nothing
     costs = np.array([estimate.nll_nats for estimate in ranks.estimates])
-    return paper_estimates(walk, model.language_model, costs, n_references=settings.references, rng=rng)
-
-
-def _p_value(rank: RankEstimate, space: SecretSpace, n_judged: int) -> float:
-    """Chance of so small a rank for a secret drawn uniformly and never inserted."""
-    if rank.exact:
-        return exact_rank_p_value(rank.high, space.size)
-    error = _INTERVAL_ERROR / max(1, n_judged)
-    _, _, upper = log_t_interval(rank.replicates, 1.0 - 2.0 * error)
-    return estimated_rank_p_value(
-        space_bits=space.bits, nll_bits=rank.nll_nats / _NATS_PER_BIT, rank_high=upper, error=error
-    )
-
-
-def _canary_result(
-    canary: Canary,
-    rank: RankEstimate,
-    space: SecretSpace,
-    *,
-    p_value: float,
-    extraction: Extraction,
-    estimates: tuple[PaperEstimate, ...],
-) -> CanaryResult:
-    nll_bits = rank.nll_nats / _NATS_PER_BIT
-    return CanaryResult(
-        id=canary.id,
-        group=canary.group,
-        role="control" if canary.role == "control" else "level",
-        insertions=canary.insertions,
-        space_bits=space.bits,
-        nll_bits=nll_bits,
-        exposure=_exposure(rank, space.bits),
-        certificate_bits=max(0.0, space.bits - nll_bits),
-        p_value=p_value,
-        adjusted_p_value=NotAvailable(not_available="controls are not judged"),
-        extraction=extraction,
-        paper_estimates=estimates,
-    )
-
-
-def _exposure(rank: RankEstimate, space_bits: float) -> Exposure:
-    """Ranks in bits. A larger rank is a smaller exposure, so the interval's ends swap."""
-    bits, low, high = (space_bits - float(np.log2(value)) for value in (rank.rank, rank.high, rank.low))
-    return Exposure(
-        bits=max(0.0, bits),
-        low=max(0.0, low),
-        high=max(0.0, high),
-        method="branch-and-bound" if rank.exact else "stochastic-enumeration",
-        exact=rank.exact,
-        rank=rank.rank,
-        rank_high=rank.high,
-    )
+    try:
+        return paper_estimates(walk, model.language_model, costs, n_references=settings.references, rng=rng)
+    except BudgetSpentError:
+        return nothing
 
 
 def _score_coins(
-    walk: TokenWalk, model: ScoredModel, paths: Sequence[tuple[int, ...]], coins: list[Canary]
+    walk: TokenWalk, model: ScoredModel, paths: Sequence[tuple[int, ...]], coins: list[Canary], *, alone: bool = False
 ) -> tuple[CoinCanary, ...]:
+    """The coins' log-likelihoods; where a token lies outside a model's window, the most it can be.
+
+    That is a score like any other: a bound on epsilon holds for every function of the model and the canary that does
+    not see the coin. It only tells less.
+    """
     if not coins:
         return ()
-    costs = score_paths(walk, model.language_model, paths)
+    costs = _own_scores(model, walk, paths, alone=alone).costs_nats
     return tuple(
-        CoinCanary(id=coin.id, inserted=coin.insertions > 0, score=-float(cost) / _NATS_PER_BIT)
+        CoinCanary(id=coin.id, inserted=coin.insertions > 0, score=-float(cost) / NATS_PER_BIT)
         for coin, cost in zip(coins, costs, strict=True)
-    )
-
-
-def _group_result(
-    group: Group,
-    space: SecretSpace,
-    notice: str | None,
-    canaries: tuple[CanaryResult, ...],
-    ranks: RankReport,
-    extracted: ExtractionReport,
-    n_inserted: int,
-) -> GroupResult:
-    planted = [canary.extraction for canary in canaries if canary.insertions > 0]
-    return GroupResult(
-        name=group.name,
-        format=group.format,
-        prefix=group.prefix,
-        suffix=group.suffix,
-        space_size=str(space.size),
-        space_bits=space.bits,
-        notice=notice,
-        noise_floor_nats=ranks.noise_floor_nats,
-        extraction_sought=n_inserted,
-        extraction_found=sum(extraction.found for extraction in planted),
-        extraction_certified=sum(extraction.certified for extraction in planted),
-        extraction_nodes=extracted.nodes,
-        extraction_calls=extracted.calls,
-        search_nodes=ranks.nodes,
-        search_calls=ranks.calls,
     )

@@ -3,6 +3,7 @@
 KeepAll        every node: full enumeration; with a threshold, exact counts by branch and bound
 KeepSample     a weighted sample: unbiased counts by stochastic enumeration
 KeepCheapest   the w cheapest: beam search with a certificate
+KeepOwn        the lane's own secret, and nothing else: its cost, and the tokens beside it at each step
 """
 
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ class Level:
     """Secrets below each node."""
     slack_nats: FloatArray
     """Threshold minus cost, never negative."""
+    own: BoolArray
+    """True where the lane's own secret begins with the node."""
 
 
 class Keep(Protocol):
@@ -49,6 +52,15 @@ class KeepAll:
     def __call__(self, level: Level) -> tuple[IntArray, FloatArray]:
         """All entries, weights unchanged."""
         return np.arange(len(level.lanes)), level.weights
+
+
+class KeepOwn:
+    """Keep the way to each lane's own secret."""
+
+    def __call__(self, level: Level) -> tuple[IntArray, FloatArray]:
+        """The entries that the lane's own secret begins with, weights unchanged."""
+        kept = np.flatnonzero(level.own)
+        return kept, level.weights[kept]
 
 
 @dataclass(frozen=True)

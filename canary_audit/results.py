@@ -42,16 +42,30 @@ class Reason(Frozen):
     canaries: tuple[str, ...] = ()
 
 
+ExposureMethod = Literal[
+    "branch-and-bound",
+    "stochastic-enumeration",
+    "enumeration",
+    "uniform-sampling",
+    "skew-normal",
+    "inside-top-k",
+    "certificate",
+]
+
+
 class Exposure(Frozen):
     """Exposure of one canary, log2|R| - log2(rank) (Carlini et al. 2019, section 4.2), with a 95 % interval."""
 
-    bits: float
+    bits: Maybe
+    """Not available where only the interval is known: a token lay outside a served model's top k, or a budget ended."""
     low: float
     high: float
-    method: Literal["branch-and-bound", "stochastic-enumeration", "enumeration", "uniform-sampling", "skew-normal"]
+    method: ExposureMethod
+    """`inside-top-k` counts what the top k shows and bounds the rest; `certificate` knows the canary's own probability
+    alone."""
     exact: bool
     """True if the rank was counted; the interval then spans only the model's measured noise floor."""
-    rank: float
+    rank: Maybe
     """Number of secrets at least as likely as the canary, itself included (ties count)."""
     rank_high: float
     """Upper end of the rank's interval."""
@@ -71,6 +85,19 @@ class PaperEstimate(Frozen):
     """True if the fitted value went beyond log2|R| and was cut there."""
 
 
+class SampledExtraction(Frozen):
+    """How often the model wrote the secret, verbatim, when asked to go on from the prefix."""
+
+    n_samples: int
+    """Texts drawn at temperature 1."""
+    hits: int
+    rate_low: float
+    rate_high: float
+    """Clopper-Pearson interval of the chance of one sample, at 95 %."""
+    greedy: bool
+    """Whether the greedy continuation holds it."""
+
+
 class Extraction(Frozen):
     """Whether this canary's secret came out of the search that knows only prefix and format."""
 
@@ -83,6 +110,9 @@ class Extraction(Frozen):
     """Prefixes the model was asked about, for the whole search this canary was part of."""
     calls: int
     """Batched model calls of that search."""
+    edits: int = 0
+    """Edits between the secret and what came out; more than 0 for near-verbatim text of a model that only writes."""
+    samples: SampledExtraction | NotAvailable = NotAvailable(not_available="the model was not asked to write")
 
 
 class CanaryResult(Frozen):
@@ -94,10 +124,14 @@ class CanaryResult(Frozen):
     insertions: int
     space_bits: float
     """log2|R|: the most bits exposure can reach."""
-    nll_bits: float
-    exposure: Exposure
+    nll_bits: Maybe
+    exposure: Exposure | NotAvailable
+    """Not available from a model that only writes text."""
     certificate_bits: float
     """Exposure is at least this: at most 1/P secrets can be as likely as one of probability P."""
+    samples_needed: Maybe = NotAvailable(not_available="not computed")
+    """Continuations at temperature 1 after which the secret has come out with probability one half: the n of (n,
+    1/2)-discoverable extraction (Hayes et al. 2025)."""
     p_value: Maybe
     """Probability of a rank this small had the canary never been inserted."""
     adjusted_p_value: Maybe
@@ -137,10 +171,14 @@ class LevelResult(Frozen):
     insertions: int
     n_canaries: int
     n_extracted: int
-    median_bits: float
-    low_bits: float
-    high_bits: float
-    """Smallest and largest exposure of the level."""
+    extracted_low: float = 0.0
+    extracted_high: float = 1.0
+    """Clopper-Pearson interval of the share that comes out, at 95 %."""
+    median_bits: Maybe
+    """Not available unless every canary of the level has a point value."""
+    low_bits: Maybe
+    high_bits: Maybe
+    """Smallest and largest exposure of the level; ends of intervals where there are no point values."""
     p_value: float
     """Fisher's combined p-value of the level."""
 
@@ -300,20 +338,50 @@ class TrainingResult(Frozen):
     """Epoch of least validation loss."""
 
 
+Tier = Literal["full-logits", "chosen-tokens", "prompt-logprobs", "top-k", "text-only"]
+"""What a model lets an audit see: every log-probability; those of any tokens asked for; those of the tokens of a given
+text; those of the likeliest k; nothing but what it writes."""
+
+
 class ModelResult(Frozen):
     """Exactly what was audited."""
 
     fingerprint: str
     kind: str
-    tier: Literal["full-logits"]
+    tier: Tier
     files: dict[str, str]
-    """File name -> SHA-256; the fingerprint is the SHA-256 over this list."""
-    n_parameters: int
+    """File name -> SHA-256; the fingerprint is the SHA-256 over this list. A served model has no files to see: its
+    address, name and tokenizer stand here."""
+    n_parameters: int | NotAvailable
     dtype: str
-    batch_rows: int
+    batch_rows: int | NotAvailable
     """Rows of one forward pass, at most: it decides the last digits of every score."""
     notices: tuple[str, ...] = ()
     """What was unusual about reading the model, one sentence each."""
+
+
+class ProbeFinding(Frozen):
+    """One thing an endpoint was tried for, on a text whose tokens are known."""
+
+    name: str
+    holds: bool
+    detail: str
+
+
+class EndpointResult(Frozen):
+    """The window through which a served model was seen."""
+
+    url: str
+    api: str
+    probe: tuple[ProbeFinding, ...]
+    noise_floor_nats: float
+    """Spread of a control text scored three times."""
+    tokens: int
+    """Of all requests: sent and answered."""
+    max_calls: int | NotAvailable
+    max_tokens: int | NotAvailable
+    budget_spent: bool
+    """True if the budget ended the measurement; intervals are then wider than they could be."""
 
 
 class LanguageCheck(Frozen):
@@ -368,11 +436,15 @@ class AuditResult(Frozen):
     seed: int
     verdict: VerdictName
     reasons: tuple[Reason, ...]
-    policy: PolicyTable
-    policy_sha256: str
+    policy: PolicyTable | NotAvailable
+    """Not available where an audit only measured; `gate` brings its own."""
+    policy_sha256: str | NotAvailable
     config_sha256: str
     ledger_sha256: str
     model: ModelResult
+    endpoint: EndpointResult | NotAvailable = NotAvailable(not_available="the model ran where it was audited")
+    calls: int = 0
+    """Requests to a served model that were answered, the probe's included; of a model that ran here, batched passes."""
     data: DataResult | NotAvailable
     training: TrainingResult | NotAvailable
     language: LanguageCheck

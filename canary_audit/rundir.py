@@ -50,9 +50,9 @@ class RunDirectory:
         self._lock: int | None = None
 
     def __enter__(self) -> Self:
-        if self.root.is_symlink():
-            raise RunError(f"{self.root}: is a symbolic link; name the folder it stands for")
         try:
+            if self.root.is_symlink():
+                raise RunError(f"{self.root}: is a symbolic link; name the folder it stands for")
             (self.root / _STAGES).mkdir(mode=0o755, parents=True, exist_ok=True)
             self._lock = os.open(self.root / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

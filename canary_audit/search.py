@@ -7,21 +7,29 @@ everything under it. Level by level, all kept nodes are expanded in one batch of
 
 Several searches run side by side as *lanes*, each with its own threshold and its own keep decisions; a prefix that
 several lanes keep is given to the model once.
+
+A windowed model takes part in the same loop: a child outside its window is never reached, and what may hide below it
+is bounded instead (`models/windowed.py`).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from canary_audit.errors import ModelError
 from canary_audit.forecast import step_histogram
 from canary_audit.keep import Keep, Level
-from canary_audit.models.interface import BoolArray, Children, FloatArray, IntArray, LanguageModel
+from canary_audit.models.interface import BoolArray, FloatArray, IntArray, LanguageModel
+from canary_audit.models.windowed import Outside, windowed
+from canary_audit.tokens.fan import Fan, fan_out
 from canary_audit.tokens.walk import LEAF, TokenWalk
 
 _POSITIVE_LOG_PROB = 1e-6
 """Rounding may lift a log-probability above zero by this much; more is a broken model."""
+_NO_LIMIT = float(np.finfo(np.float64).max)
+"""No threshold is higher: it lets all pass but an unseen child, whose cost is infinite."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +52,13 @@ class SearchResult:
 
     leaves: Leaves
     cheapest_dropped_nats: FloatArray
-    """Shape (n_lanes,): least cost of a node within the threshold that was not expanded; infinity if there is none."""
+    """Shape (n_lanes,): least cost of a node within the threshold that was not expanded, or of one that may hide below
+    an unseen token; infinity if there is none."""
+    unseen_leaves: FloatArray
+    """Shape (n_lanes,): leaves within the threshold that may hide below unseen tokens of the nodes expanded, at most;
+    by weight, and 0 unless the model is windowed."""
+    whole: BoolArray
+    """Shape (n_lanes,): was every node expanded that the lane reached? Its leaves are then all that the model shows."""
     tree_size: FloatArray
     """Shape (n_lanes,): nodes expanded, by weight: where nodes were sampled, an unbiased estimate of the whole
     tree's.
@@ -62,12 +76,16 @@ class SearchResult:
 
     def path(self, leaf: int) -> tuple[int, ...]:
         """Tokens of one leaf, the prompt left out."""
-        tokens = [int(self.leaves.tokens[leaf])]
+        return tuple(token for _, token in self.steps_to(leaf))
+
+    def steps_to(self, leaf: int) -> tuple[tuple[int, int], ...]:
+        """From the root to one leaf: the row that each step begins at, counted within its level, and its token."""
         row = int(self.leaves.parents[leaf])
-        for parents, steps in reversed(self.trail[: int(self.leaves.levels[leaf])]):
-            tokens.append(int(steps[row]))
-            row = int(parents[row])
-        return tuple(reversed(tokens))
+        found = [(row, int(self.leaves.tokens[leaf]))]
+        for parents, tokens in reversed(self.trail[: int(self.leaves.levels[leaf])]):
+            token, row = int(tokens[row]), int(parents[row])
+            found.append((row, token))
+        return tuple(reversed(found))
 
     def leaf(self, path: Sequence[int]) -> int | None:
         """The leaf of these tokens, or None if it was not reached."""
@@ -100,9 +118,13 @@ def search(
         max_nodes: give up, with `complete=False`, before the model is asked about more prefixes than this.
 
     Raises:
-        ModelError: a log-probability is NaN, infinite or positive.
+        ModelError: a log-probability is NaN, positive, or infinite where the model is not windowed.
+        BudgetSpentError: from the model, whose questions have a price.
     """
     n_lanes = len(thresholds_nats)
+    thresholds_nats = np.minimum(thresholds_nats, _NO_LIMIT)
+    window = windowed(model)
+    outside = Outside(window, n_lanes) if window else None
     own_tokens = _pad(own_paths or [()] * n_lanes)
     entries = _Entries(
         lanes=np.arange(n_lanes),
@@ -111,16 +133,19 @@ def search(
         own=np.full(n_lanes, own_paths is not None),
     )
     costs = np.zeros(1)
-    fan = _fan_out(walk, np.array([walk.root]))
-    state, log_probs = model.root(walk.prompt, Children(rows=fan.rows, tokens=fan.tokens))
+    fan = fan_out(walk, np.array([walk.root]))
+    state, log_probs = model.root(walk.prompt, fan.children)
     found: list[Leaves] = []
     trail: list[tuple[IntArray, IntArray]] = []
     cheapest_dropped = np.full(n_lanes, np.inf)
+    whole = np.ones(n_lanes, dtype=bool)
     tree_size = np.ones(n_lanes)
     steps: list[FloatArray] = []
     nodes = calls = 1
     while True:
-        step_costs = -_checked(log_probs)
+        if outside:
+            _count_outside(outside, state, entries, fan, log_probs, costs, thresholds_nats)
+        step_costs = -_checked(log_probs, may_be_unseen=outside is not None)
         steps.append(step_histogram(step_costs, fan.shares))
         costs = costs[fan.rows] + step_costs
         reached = _reach(entries, fan, costs, thresholds_nats, own_tokens, len(trail))
@@ -128,8 +153,12 @@ def search(
         found.append(_leaves(reached, at_leaf, fan, costs, len(trail)))
         entries, dropped = _keep_inner(reached.take(~at_leaf), fan, costs, thresholds_nats, keep, len(trail) + 1)
         np.minimum.at(cheapest_dropped, *dropped)
+        whole[dropped[0]] = False
         expanded, rows = np.unique(entries.rows, return_inverse=True)
         complete = max_nodes is None or nodes + len(expanded) <= max_nodes
+        if not complete:
+            np.minimum.at(cheapest_dropped, entries.lanes, costs[entries.rows])
+            whole[entries.lanes] = False
         if not len(expanded) or not complete:
             break
         entries = replace(entries, rows=rows)
@@ -137,13 +166,15 @@ def search(
         parents, tokens = fan.rows[expanded], fan.tokens[expanded]
         trail.append((parents, tokens))
         costs = costs[expanded]
-        fan = _fan_out(walk, fan.states[expanded])
-        state, log_probs = model.step(state, parents, tokens, Children(rows=fan.rows, tokens=fan.tokens))
+        fan = fan_out(walk, fan.states[expanded])
+        state, log_probs = model.step(state, parents, tokens, fan.children)
         nodes += len(expanded)
         calls += 1
     return SearchResult(
         leaves=_join(found),
-        cheapest_dropped_nats=cheapest_dropped,
+        cheapest_dropped_nats=np.minimum(cheapest_dropped, outside.nearest_nats) if outside else cheapest_dropped,
+        unseen_leaves=outside.leaves if outside else np.zeros(n_lanes),
+        whole=whole,
         tree_size=tree_size,
         steps=np.array(steps),
         nodes=nodes,
@@ -169,49 +200,29 @@ class _Entries:
         )
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Fan:
-    """Children of all nodes of a level, one after the other; arrays have shape (n_children,)."""
-
-    rows: IntArray
-    """Which node each is a child of."""
-    tokens: IntArray
-    states: IntArray
-    completions: FloatArray
-    first: IntArray
-    """Shape (n_nodes,): where each node's children begin."""
-    n_children: IntArray
-    """Shape (n_nodes,)."""
-
-    @property
-    def shares(self) -> FloatArray:
-        """Each child's part of the secrets below its node."""
-        below: FloatArray = np.add.reduceat(self.completions, self.first)
-        return self.completions / np.repeat(below, self.n_children)
-
-
-def _fan_out(walk: TokenWalk, states: IntArray) -> _Fan:
-    """Children of each state; states that occur often are looked up once."""
-    distinct, which = np.unique(states, return_inverse=True)
-    branches = [walk.children(int(state)) for state in distinct]
-    sizes = np.array([len(branch.tokens) for branch in branches])
-    offsets = np.cumsum(sizes) - sizes
-    n_children = sizes[which]
-    first = np.cumsum(n_children) - n_children
-    rows = np.repeat(np.arange(len(states)), n_children)
-    source = np.arange(len(rows)) + np.repeat(offsets[which] - first, n_children)
-    return _Fan(
-        rows=rows,
-        tokens=np.concatenate([branch.tokens for branch in branches])[source],
-        states=np.concatenate([branch.states for branch in branches])[source],
-        completions=np.concatenate([branch.completions for branch in branches])[source],
-        first=first,
-        n_children=n_children,
+def _count_outside(
+    outside: Outside,
+    state: Any,
+    entries: _Entries,
+    fan: Fan,
+    log_probs: FloatArray,
+    costs: FloatArray,
+    thresholds: FloatArray,
+) -> None:
+    """Bound what hides below the unseen children of the nodes just asked about; `costs` are the nodes' own."""
+    hidden = outside.hidden(state, fan.children, log_probs, fan.completions)
+    outside.add(
+        hidden,
+        lanes=entries.lanes,
+        nodes=entries.rows,
+        weights=entries.weights,
+        costs_nats=costs,
+        thresholds_nats=thresholds,
     )
 
 
 def _reach(
-    entries: _Entries, fan: _Fan, costs: FloatArray, thresholds: FloatArray, own_tokens: IntArray, level: int
+    entries: _Entries, fan: Fan, costs: FloatArray, thresholds: FloatArray, own_tokens: IntArray, level: int
 ) -> _Entries:
     """Each lane's children within its threshold; rows now number children."""
     n_children = fan.n_children[entries.rows]
@@ -226,7 +237,7 @@ def _reach(
     return _Entries(lanes=lanes, rows=child, weights=entries.weights[origin], own=own)
 
 
-def _leaves(reached: _Entries, at_leaf: BoolArray, fan: _Fan, costs: FloatArray, level: int) -> Leaves:
+def _leaves(reached: _Entries, at_leaf: BoolArray, fan: Fan, costs: FloatArray, level: int) -> Leaves:
     children = reached.rows[at_leaf]
     return Leaves(
         lanes=reached.lanes[at_leaf],
@@ -240,7 +251,7 @@ def _leaves(reached: _Entries, at_leaf: BoolArray, fan: _Fan, costs: FloatArray,
 
 
 def _keep_inner(
-    inner: _Entries, fan: _Fan, costs: FloatArray, thresholds: FloatArray, keep: Keep, depth: int
+    inner: _Entries, fan: Fan, costs: FloatArray, thresholds: FloatArray, keep: Keep, depth: int
 ) -> tuple[_Entries, tuple[IntArray, FloatArray]]:
     """The entries a keep rule leaves, and (lane, cost) of those it dropped."""
     inner_costs = costs[inner.rows]
@@ -251,6 +262,7 @@ def _keep_inner(
         weights=inner.weights,
         completions=fan.completions[inner.rows],
         slack_nats=thresholds[inner.lanes] - inner_costs,
+        own=inner.own,
     )
     kept, weights = keep(level)
     dropped = np.ones(len(inner.lanes), dtype=bool)
@@ -278,9 +290,12 @@ def _pad(paths: Sequence[Sequence[int]]) -> IntArray:
     return padded
 
 
-def _checked(log_probs: FloatArray) -> FloatArray:
-    """Log-probabilities that can be true: finite and, within rounding, not positive."""
-    if not np.isfinite(log_probs).all() or log_probs.max(initial=-1.0) > _POSITIVE_LOG_PROB:
+def _checked(log_probs: FloatArray, *, may_be_unseen: bool) -> FloatArray:
+    """Log-probabilities that can be true: finite, or -infinity where unseen, and, within rounding, not positive."""
+    possible = np.isfinite(log_probs)
+    if may_be_unseen:
+        possible |= np.isneginf(log_probs)
+    if not possible.all() or log_probs.max(initial=-1.0) > _POSITIVE_LOG_PROB:
         raise ModelError(
             "the model gave a log-probability that is NaN, infinite or positive; its numbers cannot be used: "
             "check the weights for NaN and the precision for overflow"

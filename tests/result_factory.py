@@ -1,15 +1,18 @@
 """A hand-made audit, shaped like the quickstart: a realistic `AuditResult` in milliseconds and without a model.
 
-`make_result()` is an audit that leaks (32 insertions come out), `make_clean_result()` one that passes. Keywords replace
-whole fields; what follows from `canaries` (levels, group, null check) follows.
+`make_result()` is an audit that leaks (32 insertions come out), `make_clean_result()` one that passes,
+`make_served_result(tier)` one of a model behind an API. Keywords replace whole fields; what follows from `canaries`
+(levels, group, null check) follows.
 """
 
 import math
+import statistics
 from collections import defaultdict
 from typing import Any
 
 from canary_audit import results
 from canary_audit.epsilon import epsilon_of
+from canary_audit.statistics.intervals import clopper_pearson
 from canary_audit.statistics.pvalues import fisher_combined, holm
 
 SPACE_SIZE = 10**9
@@ -41,12 +44,16 @@ CONTROL_RANKS = tuple((2 * place + 1) * 25_000_000 for place in (7, 0, 13, 19, 4
 """Twenty evenly spread ranks: as uniform as controls can be."""
 
 
+NO_EXPOSURE = results.NotAvailable(not_available="a model that only writes text shows no probability")
+INTERVAL_ONLY = results.NotAvailable(not_available="a token lay outside the likeliest 20 that the server shows")
+
+
 def make_exposure(rank: float, space_bits: float = SPACE_BITS) -> results.Exposure:
     """Counted exactly up to rank 5,000, estimated with an interval of +-0.3 bits beyond."""
     bits = space_bits - math.log2(rank)
     exact = rank <= 5_000
     half_width = 0.0 if exact else 0.3
-    low, high = bits - half_width, min(bits + half_width, space_bits)
+    low, high = max(0.0, bits - half_width), min(bits + half_width, space_bits)
     method = "branch-and-bound" if exact else "stochastic-enumeration"
     return results.Exposure(
         bits=bits, low=low, high=high, method=method, exact=exact, rank=rank, rank_high=2 ** (space_bits - low)
@@ -60,12 +67,21 @@ def make_extraction(rank: int | None = None) -> results.Extraction:
     return results.Extraction(found=found, rank=rank or place, certified=found, nodes=516, calls=36)
 
 
+def samples_needed(nll_bits: results.Maybe) -> results.Maybe:
+    """Continuations at temperature 1 until a secret of this cost has come out with probability one half."""
+    if isinstance(nll_bits, results.NotAvailable) or nll_bits > 900:
+        return results.NotAvailable(not_available="the secret's own probability is not known")
+    return math.log(2) / -math.log1p(-(2.0**-nll_bits))
+
+
 def make_canary(name: str, *, rank: float = 300_000_000, insertions: int = 1, **changes: Any) -> results.CanaryResult:
     """One canary of the group `number`; zero insertions make a control. `adjusted_p_value` starts as the p-value."""
     space_bits = changes.get("space_bits", SPACE_BITS)
     exposure = changes.get("exposure", make_exposure(rank, space_bits))
     nll_bits = changes.get("nll_bits", math.log2(rank) + 1.5)
-    bound = exposure.rank_high / round(2.0**space_bits) + (0.0 if exposure.exact else ERROR_SPENT)
+    bound = 1.0
+    if isinstance(exposure, results.Exposure):
+        bound = exposure.rank_high / round(2.0**space_bits) + (0.0 if exposure.exact else ERROR_SPENT)
     fields: dict[str, Any] = {
         "id": name,
         "group": GROUP,
@@ -74,7 +90,8 @@ def make_canary(name: str, *, rank: float = 300_000_000, insertions: int = 1, **
         "space_bits": space_bits,
         "nll_bits": nll_bits,
         "exposure": exposure,
-        "certificate_bits": space_bits - nll_bits,
+        "certificate_bits": space_bits - nll_bits if isinstance(nll_bits, float) else 0.0,
+        "samples_needed": samples_needed(nll_bits),
         "p_value": min(1.0, bound),
         "adjusted_p_value": min(1.0, bound),
         "extraction": make_extraction(int(rank) if insertions and rank <= 4 else None),
@@ -122,18 +139,33 @@ def make_levels(canaries: tuple[results.CanaryResult, ...]) -> tuple[results.Lev
 
 
 def _level(group: str, insertions: int, members: list[results.CanaryResult]) -> results.LevelResult:
-    bits = sorted(canary.exposure.bits for canary in members)
-    middle = len(bits) // 2
+    n_found = sum(canary.extraction.found for canary in members)
+    median_bits, low_bits, high_bits = _range([canary.exposure for canary in members])
+    extracted_low, extracted_high = clopper_pearson(n_found, len(members), 0.95)
     return results.LevelResult(
         group=group,
         insertions=insertions,
         n_canaries=len(members),
-        n_extracted=sum(canary.extraction.found for canary in members),
-        median_bits=bits[middle] if len(bits) % 2 else (bits[middle - 1] + bits[middle]) / 2,
-        low_bits=bits[0],
-        high_bits=bits[-1],
+        n_extracted=n_found,
+        extracted_low=extracted_low,
+        extracted_high=extracted_high,
+        median_bits=median_bits,
+        low_bits=low_bits,
+        high_bits=high_bits,
         p_value=fisher_combined([canary.p_value for canary in members if isinstance(canary.p_value, float)]),
     )
+
+
+def _range(exposures: list[results.Exposure | results.NotAvailable]) -> tuple[results.Maybe, ...]:
+    """Median, least and largest; without a median where a point value is missing."""
+    known = [exposure for exposure in exposures if isinstance(exposure, results.Exposure)]
+    if len(known) < len(exposures):
+        return 3 * (NO_EXPOSURE,)
+    points = [exposure.bits for exposure in known if isinstance(exposure.bits, float)]
+    if len(points) < len(known):
+        reason = next(exposure.bits for exposure in known if isinstance(exposure.bits, results.NotAvailable))
+        return reason, min(exposure.low for exposure in known), max(exposure.high for exposure in known)
+    return statistics.median(points), min(points), max(points)
 
 
 def make_group(canaries: tuple[results.CanaryResult, ...], **changes: Any) -> results.GroupResult:
@@ -158,12 +190,17 @@ def make_group(canaries: tuple[results.CanaryResult, ...], **changes: Any) -> re
 
 
 def make_null(canaries: tuple[results.CanaryResult, ...], **changes: Any) -> results.NullCheck:
-    bits = [canary.exposure.bits for canary in canaries if canary.role == "control"]
-    missing = results.NotAvailable(not_available="there are no controls")
+    controls = [canary.exposure for canary in canaries if canary.role == "control"]
+    mean_bits: results.Maybe = results.NotAvailable(not_available="there are no controls")
+    if controls:
+        mean_bits = _range(controls)[0]
+    if isinstance(mean_bits, float):
+        points = [c.bits for c in controls if isinstance(c, results.Exposure) and isinstance(c.bits, float)]
+        mean_bits = statistics.fmean(points)
     fields: dict[str, Any] = {
-        "n_controls": len(bits),
-        "mean_bits": sum(bits) / len(bits) if bits else missing,
-        "uniform_p": 0.97 if bits else missing,
+        "n_controls": len(controls),
+        "mean_bits": mean_bits,
+        "uniform_p": 0.97 if isinstance(mean_bits, float) else mean_bits,
     }
     return results.NullCheck(**(fields | changes))
 
@@ -345,5 +382,146 @@ def make_clean_result(**changes: Any) -> results.AuditResult:
         "verdict": "PASS",
         "reasons": (reason,),
         "positive_control": detected_control(),
+    }
+    return make_result(**(fields | changes))
+
+
+def interval_only(low: float, high: float, *, method: str = "inside-top-k", **changes: Any) -> results.Exposure:
+    """An exposure of which nothing closer is known."""
+    fields: dict[str, Any] = {
+        **{"bits": INTERVAL_ONLY, "low": low, "high": high, "method": method, "exact": False, "rank": INTERVAL_ONLY},
+        "rank_high": 2 ** (SPACE_BITS - low),
+    }
+    return results.Exposure(**(fields | changes))
+
+
+def make_endpoint(**changes: Any) -> results.EndpointResult:
+    """A local server, probed, within its budget."""
+    fields: dict[str, Any] = {
+        "url": "http://127.0.0.1:8000",
+        "api": "vllm",
+        "probe": (
+            results.ProbeFinding(name="tokens", holds=True, detail="the server reads the same 24 tokens"),
+            results.ProbeFinding(name="repeats", holds=True, detail="a control text scored three times, 2e-7 apart"),
+            results.ProbeFinding(name="temperature", holds=False, detail="log-probabilities change with temperature"),
+        ),
+        "noise_floor_nats": 2e-7,
+        "tokens": 182_344,
+        "max_calls": 20_000,
+        "max_tokens": results.NotAvailable(not_available="no limit was set"),
+        "budget_spent": False,
+    }
+    return results.EndpointResult(**(fields | changes))
+
+
+def make_samples(hits: int, n_samples: int = 200, *, greedy: bool = False) -> results.SampledExtraction:
+    low, high = clopper_pearson(hits, n_samples, 0.95)
+    return results.SampledExtraction(n_samples=n_samples, hits=hits, rate_low=low, rate_high=high, greedy=greedy)
+
+
+def written_extraction(hits: int, *, greedy: bool = False, edits: int = 0) -> results.Extraction:
+    """What sampling a prefix gave: `hits` verbatim texts of 200, or a near-verbatim one."""
+    return results.Extraction(
+        found=hits > 0 or greedy or edits > 0,
+        rank=results.NotAvailable(not_available="a model that only writes text ranks nothing"),
+        certified=False,
+        nodes=0,
+        calls=2,
+        edits=edits,
+        samples=make_samples(hits, greedy=greedy),
+    )
+
+
+def _inside_top_k(canary: results.CanaryResult) -> results.CanaryResult:
+    """Likely secrets lie inside the top k entirely; of the others only bounds are known."""
+    assert isinstance(canary.exposure, results.Exposure)
+    assert isinstance(canary.exposure.bits, float)
+    if canary.exposure.exact:
+        return canary.model_copy(update={"exposure": canary.exposure.model_copy(update={"method": "inside-top-k"})})
+    low, high = max(0.0, canary.exposure.bits - 6.0), min(SPACE_BITS, canary.exposure.bits + 4.0)
+    return _limited(canary, interval_only(low, high), nll_bits=INTERVAL_ONLY)
+
+
+def _certified(canary: results.CanaryResult) -> results.CanaryResult:
+    """Its own probability is known, and so what it implies; the budget ended before any rank was estimated."""
+    ended = results.NotAvailable(not_available="the budget ended before its rank was estimated")
+    return _limited(
+        canary,
+        interval_only(max(0.0, canary.certificate_bits), SPACE_BITS, method="certificate", bits=ended, rank=ended),
+    )
+
+
+def _limited(canary: results.CanaryResult, exposure: results.Exposure, **changes: Any) -> results.CanaryResult:
+    p_value = min(1.0, 2.0**-exposure.low)
+    if isinstance(changes.get("nll_bits"), results.NotAvailable):
+        changes |= {"samples_needed": samples_needed(changes["nll_bits"]), "certificate_bits": 0.0}
+    return canary.model_copy(
+        update={"exposure": exposure, "p_value": p_value, "extraction": make_extraction(), **changes}
+    )
+
+
+def _written(canary: results.CanaryResult) -> results.CanaryResult:
+    """The level of 32 comes out, once nearly; all else stays inside the model."""
+    place = int(canary.id[-1]) if canary.insertions == 32 else 9
+    wrote = {0: written_extraction(121, greedy=True), 1: written_extraction(33), 2: written_extraction(0, edits=1)}
+    extraction = wrote.get(place, written_extraction(0))
+    return canary.model_copy(
+        update={
+            "exposure": NO_EXPOSURE,
+            "nll_bits": NO_EXPOSURE,
+            "certificate_bits": 0.0,
+            "samples_needed": math.log(2) / -math.log1p(-extraction.samples.hits / 200)
+            if isinstance(extraction.samples, results.SampledExtraction) and extraction.samples.hits
+            else results.NotAvailable(not_available="it did not come out verbatim"),
+            "p_value": 200 / SPACE_SIZE if extraction.found else 1.0,
+            "extraction": extraction,
+        }
+    )
+
+
+_SEEN_THROUGH = {"top-k": _inside_top_k, "prompt-logprobs": _certified, "text-only": _written}
+
+
+def served_canaries(
+    tier: results.Tier, canaries: tuple[results.CanaryResult, ...] | None = None
+) -> tuple[results.CanaryResult, ...]:
+    """These canaries (the leaking ones if not given) as a model of this tier shows them, p-values corrected anew."""
+    seen = [_SEEN_THROUGH.get(tier, lambda canary: canary)(canary) for canary in canaries or leaking_canaries()]
+    levels = [place for place, canary in enumerate(seen) if canary.role == "level"]
+    adjusted = holm([p for place in levels if isinstance(p := seen[place].p_value, float)])
+    for place, value in zip(levels, adjusted, strict=True):
+        seen[place] = seen[place].model_copy(update={"adjusted_p_value": float(value)})
+    return tuple(seen)
+
+
+def make_served_result(tier: results.Tier = "chosen-tokens", **changes: Any) -> results.AuditResult:
+    """An audit of a served model that leaks: `prompt-logprobs` spent its budget, `top-k` is censored."""
+    canaries = changes.get("canaries", served_canaries(tier))
+    elsewhere = results.NotAvailable(not_available="the model was trained elsewhere")
+    unknown = results.NotAvailable(not_available="the server does not say")
+    language = results.LanguageCheck(validation_bits_per_char=2.53, baseline_bits_per_char=4.41, learned=True)
+    if tier == "text-only":
+        language = results.LanguageCheck(
+            validation_bits_per_char=NO_EXPOSURE, baseline_bits_per_char=4.41, learned=False
+        )
+    fields: dict[str, Any] = {
+        "name": f"served-{tier}",
+        "canaries": canaries,
+        "model": results.ModelResult(
+            fingerprint="9" * 64,
+            kind="served",
+            tier=tier,
+            files={"address": "7" * 64, "model": "8" * 64, "tokenizer.json": "0" * 64},
+            n_parameters=unknown,
+            batch_rows=unknown,
+            dtype="unknown",
+        ),
+        "endpoint": make_endpoint(
+            api="chat" if tier == "text-only" else "vllm", budget_spent=tier == "prompt-logprobs"
+        ),
+        "calls": 20_000 if tier == "prompt-logprobs" else 4_312,
+        "data": elsewhere,
+        "training": elsewhere,
+        "language": language,
     }
     return make_result(**(fields | changes))

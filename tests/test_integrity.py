@@ -25,6 +25,12 @@ def with_canary(place=0, exposure=None, extraction=None, **changes):
     return result.model_copy(update={"canaries": tuple(canaries)})
 
 
+def with_level(**changes):
+    result = factory.make_clean_result()
+    first, *others = result.levels
+    return result.model_copy(update={"levels": (first.model_copy(update=changes), *others)})
+
+
 def changed(field, **changes):
     result = factory.make_clean_result()
     return result.model_copy(update={field: getattr(result, field).model_copy(update=changes)})
@@ -52,6 +58,30 @@ DEFECTS = {
     "rank above its limit": (with_canary(exposure={"rank_high": 5.0}), "impossible-number"),
     "p above one": (with_canary(p_value=1.5), "impossible-number"),
     "p below zero": (with_canary(p_value=-0.1), "impossible-number"),
+    "interval upside down": (
+        with_canary(exposure={"bits": MISSING, "rank": MISSING, "low": 9.0, "high": 1.0}),
+        "impossible-number",
+    ),
+    "negative exposure": (with_canary(exposure={"low": -1.0}), "impossible-number"),
+    "low end above the space": (with_canary(exposure={"low": 31.0, "high": 32.0}), "impossible-number"),
+    "rank without exposure": (with_canary(exposure={"bits": MISSING}), "impossible-number"),
+    "exposure without rank": (with_canary(exposure={"rank": MISSING}), "impossible-number"),
+    "counted and not known": (
+        with_canary(exposure={"bits": MISSING, "rank": MISSING, "exact": True}),
+        "impossible-number",
+    ),
+    "upper limit below one": (with_canary(exposure={"rank": MISSING, "rank_high": 0.5}), "impossible-number"),
+    "edits below none": (with_canary(extraction={"edits": -1}), "impossible-number"),
+    "out after no continuation": (with_canary(samples_needed=0.0), "impossible-number"),
+    "share outside its interval": (with_level(extracted_low=0.5), "impossible-number"),
+    "share below nothing": (with_level(extracted_low=-0.1), "impossible-number"),
+    "share above all": (with_level(extracted_high=1.1), "impossible-number"),
+    "more than all extracted": (with_level(n_extracted=5), "impossible-number"),
+    "negative noise": (
+        CLEAN.model_copy(update={"groups": (CLEAN.groups[0].model_copy(update={"noise_floor_nats": -1e-9}),)}),
+        "impossible-number",
+    ),
+    "negative calls": (CLEAN.model_copy(update={"calls": -1}), "impossible-number"),
     "found nowhere": (with_canary(extraction={"found": True}), "impossible-number"),
     "placed but not found": (with_canary(extraction={"rank": 3}), "impossible-number"),
     "placed before the first": (with_canary(extraction={"found": True, "rank": 0}), "impossible-number"),
@@ -79,6 +109,129 @@ def test_a_defect_is_an_error(result, code):
     decided = judge(result, factory.make_policy())
     assert decided.name == "ERROR"
     assert code in [reason.code for reason in decided.reasons]
+
+
+def seen(tier, place=0, exposure=None, extraction=None, model=None, **changes):
+    """A result of a served model with one canary changed, and top-level fields."""
+    result = factory.make_served_result(tier)
+    canary, fields = result.canaries[place], {}
+    if exposure:
+        fields["exposure"] = canary.exposure.model_copy(update=exposure)
+    if extraction:
+        fields["extraction"] = canary.extraction.model_copy(update=extraction)
+    fields |= {name: changes.pop(name) for name in list(changes) if name in type(canary).model_fields}
+    canaries = list(result.canaries)
+    canaries[place] = canary.model_copy(update=fields)
+    if model:
+        changes["model"] = result.model.model_copy(update=model)
+    return result.model_copy(update={"canaries": tuple(canaries), **changes})
+
+
+def written(place=20, **changes):
+    """A result of a model that writes, with the samples of one canary changed."""
+    samples = factory.make_served_result("text-only").canaries[place].extraction.samples
+    return seen("text-only", place, extraction={"samples": samples.model_copy(update=changes)})
+
+
+LEAKING = factory.leaking_canaries()
+POINT = {"bits": 3.0, "rank": 2.0**26, "low": 0.0, "high": 29.0, "rank_high": 2.0**29.8}
+SERVED_DEFECTS = {
+    "weights at an endpoint": (seen("chosen-tokens", model={"tier": "full-logits"}), "inconsistent"),
+    "served from nowhere": (seen("chosen-tokens", endpoint=MISSING), "inconsistent"),
+    "nothing answered": (seen("chosen-tokens", calls=0), "inconsistent"),
+    "negative noise of the endpoint": (
+        seen("top-k", endpoint=factory.make_endpoint(noise_floor_nats=-1e-9)),
+        "impossible-number",
+    ),
+    "negative tokens": (seen("top-k", endpoint=factory.make_endpoint(tokens=-1)), "impossible-number"),
+    "no budget was spent": (
+        seen("top-k", endpoint=factory.make_endpoint(max_calls=MISSING, max_tokens=MISSING, budget_spent=True)),
+        "inconsistent",
+    ),
+    "exposure of text": (
+        factory.make_served_result("text-only", canaries=factory.served_canaries("text-only")[1:] + LEAKING[:1]),
+        "inconsistent",
+    ),
+    "exposure of text without a cost": (
+        factory.make_served_result(
+            "text-only",
+            canaries=(
+                LEAKING[0].model_copy(update={"nll_bits": MISSING}),
+                *factory.served_canaries("text-only")[1:],
+            ),
+        ),
+        "inconsistent",
+    ),
+    "bounded above the space": (seen("top-k", exposure={"low": 31.0, "high": 32.0}), "impossible-number"),
+    "bounded rank below one": (seen("top-k", exposure={"rank_high": 0.5}), "impossible-number"),
+    "hits without texts": (written(n_samples=0, hits=5), "impossible-number"),
+    "fewer hits than none without texts": (written(n_samples=0, hits=-1), "impossible-number"),
+    "sampled but not found": (seen("text-only", 21, extraction={"found": False}), "impossible-number"),
+    "cost of text": (seen("text-only", nll_bits=12.0), "inconsistent"),
+    "no exposure though tokens can be chosen": (
+        seen("chosen-tokens").model_copy(
+            update={"canaries": (LEAKING[0].model_copy(update={"exposure": MISSING}), *LEAKING[1:])}
+        ),
+        "missing-number",
+    ),
+    "edits of a search": (
+        seen("chosen-tokens", place=20, extraction={"edits": 1}),
+        "inconsistent",
+    ),
+    "certificate with a rank": (seen("prompt-logprobs", exposure=POINT), "inconsistent"),
+    "controls without ranks but tested": (
+        seen("top-k", null=factory.make_null(LEAKING)),
+        "inconsistent",
+    ),
+    "controls with ranks but untested": (
+        seen("chosen-tokens", null=factory.make_null(LEAKING, uniform_p=MISSING)),
+        "missing-number",
+    ),
+    "more hits than texts": (written(hits=201), "impossible-number"),
+    "fewer hits than none": (written(hits=-1), "impossible-number"),
+    "rate outside its interval": (written(rate_low=0.9), "impossible-number"),
+    "rate above one": (written(rate_high=1.5), "impossible-number"),
+    "hit but not found": (seen("text-only", 20, extraction={"found": False}), "impossible-number"),
+    "greedy but not found": (written(place=0, greedy=True), "impossible-number"),
+    "p-value missing": (seen("text-only", p_value=MISSING), "missing-number"),
+}
+
+
+@pytest.mark.parametrize(("result", "code"), SERVED_DEFECTS.values(), ids=SERVED_DEFECTS.keys())
+def test_a_defect_of_a_served_result_is_an_error(result, code):
+    decided = judge(result, factory.make_policy())
+    assert decided.name == "ERROR"
+    assert code in [reason.code for reason in decided.reasons]
+
+
+@pytest.mark.parametrize("tier", ["chosen-tokens", "prompt-logprobs", "top-k", "text-only"])
+def test_served_results_have_no_errors(tier):
+    assert find_errors(factory.make_served_result(tier)) == ()
+    unbounded = factory.make_endpoint(max_calls=MISSING)
+    assert find_errors(factory.make_served_result(tier, endpoint=unbounded)) == ()
+
+
+LOCAL_DEFECTS = {
+    "interval only": with_canary(exposure={"bits": MISSING, "rank": MISSING}),
+    "no exposure": CLEAN.model_copy(
+        update={"canaries": (CLEAN.canaries[0].model_copy(update={"exposure": MISSING}), *CLEAN.canaries[1:])}
+    ),
+    "no cost": with_canary(nll_bits=MISSING),
+    "ranked inside a window": with_canary(exposure={"method": "inside-top-k"}),
+    "edits": with_canary(extraction={"edits": 2}),
+}
+
+
+@pytest.mark.parametrize("result", LOCAL_DEFECTS.values(), ids=LOCAL_DEFECTS.keys())
+def test_weights_that_lie_here_hide_nothing(result):
+    assert judge(result, factory.make_policy()).name == "ERROR"
+
+
+def test_a_lone_interval_does_not_hide_a_missing_test_of_the_null():
+    """Only a control without a rank excuses it; a canary without one does not."""
+    result = seen("top-k", null=factory.make_null(LEAKING, uniform_p=MISSING))
+    ranked = tuple(c for c in result.canaries if c.role != "control") + factory.control_canaries()
+    assert "missing-number" in [reason.code for reason in find_errors(result.model_copy(update={"canaries": ranked}))]
 
 
 def private(**changes):

@@ -95,19 +95,19 @@ def without_weights(leaves, n_lanes):
     return others(replace(leaves, weights=np.ones_like(leaves.weights)), n_lanes)
 
 
-others = ranks._others
+others = ranks.others
 
 
 @pytest.mark.slow
 def test_an_estimate_that_forgets_its_weights_is_red(monkeypatch):
-    monkeypatch.setattr(ranks, "_others", without_weights)
+    monkeypatch.setattr(ranks, "others", without_weights)
     assert "estimated ranks are unbiased" in failing(selftest_exposure.estimated_ranks)
 
 
 @pytest.mark.slow
 def test_an_estimate_that_forgets_the_canary_itself_is_red(monkeypatch):
     monkeypatch.setattr(
-        ranks, "_others", lambda leaves, n_lanes: np.maximum(without_the_canary_itself(leaves, n_lanes), 0)
+        ranks, "others", lambda leaves, n_lanes: np.maximum(without_the_canary_itself(leaves, n_lanes), 0)
     )
     assert "estimated ranks are unbiased" in failing(selftest_exposure.estimated_ranks)
 
@@ -124,13 +124,13 @@ def test_a_search_that_leaves_ties_out_is_red(monkeypatch):
 
 
 def test_a_count_that_leaves_ties_out_is_red(monkeypatch):
-    counted = ranks._Ranking._counted
+    counted = ranks._FullRanking._counted_one
 
     def strictly_below(self, cost, ordered):
         below = np.searchsorted(ordered, cost, side="left")
         return replace(counted(self, cost, ordered), rank=float(below + 1))
 
-    monkeypatch.setattr(ranks._Ranking, "_counted", strictly_below)
+    monkeypatch.setattr(ranks._FullRanking, "_counted_one", strictly_below)
     assert failing(selftest_exposure.exact_ranks)
 
 

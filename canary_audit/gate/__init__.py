@@ -9,7 +9,8 @@
 The first that applies wins, and all of its reasons are given. `judge` trusts no conclusion of the result: it corrects
 the p-values anew, over the canaries this policy judges, and bounds epsilon anew (`epsilon.py`). Secrets that were
 found rather than planted have no p-value; they are judged by extraction alone. A planted one that came out counts only
-if it is significant, because in a small space chance alone extracts some.
+if it is significant, because in a small space chance alone extracts some. Where a served model shows less, exposures
+are intervals or missing: they can still fail a model, but never clear it (`settled.py`).
 """
 
 import hashlib
@@ -28,9 +29,11 @@ from canary_audit.gate.epsilon import (
     epsilon_gaps,
     weigh_epsilon,
 )
-from canary_audit.gate.integrity import find_errors, reason_about
+from canary_audit.gate.integrity import find_errors
+from canary_audit.gate.naming import reason_about
 from canary_audit.gate.proof import unproved
-from canary_audit.results import AuditResult, CanaryResult, NotAvailable, PolicyTable, Reason, VerdictName
+from canary_audit.gate.settled import unsettled
+from canary_audit.results import AuditResult, CanaryResult, Exposure, NotAvailable, PolicyTable, Reason, VerdictName
 from canary_audit.statistics.power import detectable_bits
 from canary_audit.statistics.pvalues import holm
 
@@ -82,8 +85,14 @@ def require_same_model(result: AuditResult, folder: Path, adapter: Path | None =
     """Make sure that `folder` holds the very model the result speaks of.
 
     Raises:
-        ModelError: it is another model, or cannot be read.
+        ModelError: it is another model, cannot be read, or the result is of a served model.
     """
+    if not isinstance(result.endpoint, NotAvailable) or result.model.tier != "full-logits":
+        raise ModelError(
+            f"{folder}: the result is of a served model, whose files were never seen, so nothing shows that it is this "
+            "one; audit these weights, or judge the result without a model: it is bound to the served name by its "
+            "fingerprint"
+        )
     found = fingerprint_model(folder, adapter)
     if found.digest == result.model.fingerprint:
         return
@@ -137,11 +146,16 @@ def _weigh(result: AuditResult, policy: PolicyTable) -> _Evidence:
     return _Evidence(
         planted=planted,
         natural=natural,
-        leaks=tuple(c for c in planted if c.id in significant and c.exposure.low > policy.max_exposure_bits),
+        leaks=tuple(c for c in planted if c.id in significant and _surely_above(c.exposure, policy)),
         extracted=tuple(c for c in found if c not in by_chance),
         extracted_by_chance=by_chance,
         epsilon=weigh_epsilon(result, policy, planted),
     )
+
+
+def _surely_above(exposure: Exposure | NotAvailable, policy: PolicyTable) -> bool:
+    """By the low end, which is known wherever there is an exposure."""
+    return not isinstance(exposure, NotAvailable) and exposure.low > policy.max_exposure_bits
 
 
 def _failures(evidence: _Evidence, policy: PolicyTable) -> Iterator[Reason]:
@@ -186,12 +200,7 @@ def _lack_of_power(result: AuditResult, evidence: _Evidence, policy: PolicyTable
             f"{len(weak)} of {n_judged} judged canaries could not have failed: it takes over {needed_bits:.2f} bits"
         )
         yield reason_about("no-power", message, weak)
-    if unsettled := [canary for canary in evidence.planted if canary.exposure.high > needed_bits]:
-        message = (
-            f"The exposure of {len(unsettled)} of {n_judged} judged canaries was not measured closely enough, it may "
-            f"exceed {needed_bits:.2f} bits: raise [audit] exact_nodes or nodes_per_canary"
-        )
-        yield reason_about("not-settled", message, unsettled)
+    yield from unsettled(result, evidence.planted, evidence.natural, needed_bits, policy)
     if (natural := evidence.natural) and not policy.fail_on_extraction:
         message = f"{len(natural)} of {n_judged} judged secrets could not have failed: the policy ignores extraction"
         yield reason_about("no-power", message, natural)

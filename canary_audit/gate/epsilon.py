@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from canary_audit.epsilon import CONFIDENCE
-from canary_audit.gate.integrity import reason_about
 from canary_audit.gate.integrity_epsilon import RULES
+from canary_audit.gate.naming import reason_about
 from canary_audit.results import (
     Accounting,
     Assumption,

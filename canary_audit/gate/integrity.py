@@ -5,14 +5,16 @@ A gate that reads a damaged result as harmless would be worse than none, so each
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+from canary_audit.gate.impossible import IMPOSSIBLE_CANARIES, IMPOSSIBLE_LEVELS, not_a_probability
 from canary_audit.gate.integrity_epsilon import find_epsilon_errors
-from canary_audit.results import AuditResult, CanaryResult, Maybe, NotAvailable, Reason
+from canary_audit.gate.integrity_served import find_access_errors, has_exact_rank
+from canary_audit.gate.naming import listed, reason_about
+from canary_audit.results import AuditResult, NotAvailable, Reason
 
 _ROUNDING_BITS = 1e-6
-_NAMED_AT_MOST = 5
 
 
 def find_errors(result: AuditResult) -> tuple[Reason, ...]:
@@ -27,19 +29,9 @@ def find_errors(result: AuditResult) -> tuple[Reason, ...]:
         *_impossible(result),
         *_misplaced(result),
         *_miscounted(result),
+        *find_access_errors(result),
         *find_epsilon_errors(result),
     )
-
-
-def reason_about(code: str, statement: str, canaries: Sequence[CanaryResult]) -> Reason:
-    """A reason that names its canaries: all of them for machines, the first few in the message."""
-    ids = tuple(canary.id for canary in canaries)
-    return Reason(code=code, message=f"{statement} ({_listed(ids)}).", canaries=ids)
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = len(names) - _NAMED_AT_MOST
-    return ", ".join(names[:_NAMED_AT_MOST]) + (f" and {more} more" if more > 0 else "")
 
 
 def _earlier(result: AuditResult) -> tuple[Reason, ...]:
@@ -50,7 +42,7 @@ def _earlier(result: AuditResult) -> tuple[Reason, ...]:
 
 def _not_finite(result: AuditResult) -> Iterator[Reason]:
     if places := list(_places_not_finite(result.model_dump(), "")):
-        yield Reason(code="not-finite", message=f"Not a finite number: {_listed(places)}.")
+        yield Reason(code="not-finite", message=f"Not a finite number: {listed(places)}.")
 
 
 def _places_not_finite(value: Any, place: str) -> Iterator[str]:
@@ -71,8 +63,13 @@ def _missing(result: AuditResult) -> Iterator[Reason]:
     without = [c for c in result.canaries if c.role != "natural" and isinstance(c.p_value, NotAvailable)]
     if without:
         yield reason_about(code, f"Planted or control canaries without a p-value: {len(without)}", without)
-    if result.null.n_controls and isinstance(result.null.uniform_p, NotAvailable):
+    controls = [canary for canary in result.canaries if canary.role == "control"]
+    tested = not isinstance(result.null.uniform_p, NotAvailable)
+    if result.null.n_controls and not tested and all(map(has_exact_rank, controls)):
         yield Reason(code=code, message="The ranks of the controls were not tested for uniformity.")
+    if tested and (unranked := [canary for canary in controls if not has_exact_rank(canary)]):
+        message = f"The controls were tested for uniformity, but {len(unranked)} of them have no rank"
+        yield reason_about("inconsistent", message, unranked)
     control = result.positive_control
     if control.status != "not-run" and isinstance(control.p_value, NotAvailable):
         yield Reason(code=code, message="The positive control was run but has no p-value.")
@@ -80,40 +77,16 @@ def _missing(result: AuditResult) -> Iterator[Reason]:
 
 def _impossible(result: AuditResult) -> Iterator[Reason]:
     code = "impossible-number"
-    for what, holds in _IMPOSSIBLE:
+    for what, holds in IMPOSSIBLE_CANARIES:
         if canaries := [canary for canary in result.canaries if holds(canary)]:
             yield reason_about(code, f"Canaries with {what}: {len(canaries)}", canaries)
-    if _not_a_probability(result.null.uniform_p):
+    for what, holds_of in IMPOSSIBLE_LEVELS:
+        if levels := [f"{level.group}, {level.insertions}" for level in result.levels if holds_of(level)]:
+            yield Reason(code=code, message=f"Levels with {what}: {len(levels)} ({listed(levels)}).")
+    if not_a_probability(result.null.uniform_p):
         yield Reason(code=code, message="The p-value of the controls lies outside [0, 1].")
-    if _not_a_probability(result.positive_control.p_value):
+    if not_a_probability(result.positive_control.p_value):
         yield Reason(code=code, message="The p-value of the positive control lies outside [0, 1].")
-
-
-def _not_a_probability(value: Maybe) -> bool:
-    return not isinstance(value, NotAvailable) and not 0 <= value <= 1
-
-
-def _outside_its_interval(canary: CanaryResult) -> bool:
-    exposure = canary.exposure
-    return not exposure.low - _ROUNDING_BITS <= exposure.bits <= exposure.high + _ROUNDING_BITS
-
-
-def _wrong_place(canary: CanaryResult) -> bool:
-    place = canary.extraction.rank
-    if isinstance(place, NotAvailable):
-        return canary.extraction.found
-    return place < 1 or not canary.extraction.found
-
-
-_IMPOSSIBLE: tuple[tuple[str, Callable[[CanaryResult], bool]], ...] = (
-    ("a negative cost", lambda c: c.nll_bits < -_ROUNDING_BITS),
-    ("an exposure above log2|R|", lambda c: c.exposure.bits > c.space_bits + _ROUNDING_BITS),
-    ("an exposure outside its own interval", _outside_its_interval),
-    ("a rank below 1", lambda c: c.exposure.rank < 1),
-    ("a rank above its upper limit", lambda c: c.exposure.rank > c.exposure.rank_high * (1 + _ROUNDING_BITS)),
-    ("a p-value outside [0, 1]", lambda c: _not_a_probability(c.p_value)),
-    ("an extraction whose place does not fit", _wrong_place),
-)
 
 
 def _misplaced(result: AuditResult) -> Iterator[Reason]:

@@ -69,6 +69,12 @@ def _doubtful_null(result: AuditResult, policy: PolicyTable) -> Iterator[Reason]
             "so no p-value of this audit can be trusted."
         )
         yield Reason(code="controls-not-uniform", message=message)
+    if null.n_controls and isinstance(null.uniform_p, NotAvailable):
+        message = (
+            f"The {null.n_controls} never-inserted controls have no exact ranks, so nothing shows that chance behaves "
+            f"on this model as p-values assume: {null.uniform_p.not_available}."
+        )
+        yield Reason(code="null-not-tested", message=message)
     if null.n_controls < policy.min_controls:
         message = f"{null.n_controls} never-inserted controls were measured; the policy asks for {policy.min_controls}."
         yield Reason(code="too-few-controls", message=message)

@@ -52,6 +52,16 @@ def check_folder(path: Path) -> None:
         raise ModelError(
             f"{path}: holds both a model and an adapter; move the adapter into a folder of its own, and name both"
         )
+    check_settings(path)
+
+
+def check_settings(path: Path) -> None:
+    """Refuse the configurations of a model or a tokenizer that ask for code, kernels, other weight files or
+    quantization.
+
+    Raises:
+        ModelError: one of them does.
+    """
     for name in ("config.json", "tokenizer_config.json"):
         config = read_object(path / name)
         for key, reason in _REFUSED_KEYS.items():

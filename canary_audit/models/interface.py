@@ -44,3 +44,20 @@ class LanguageModel(Protocol):
         Row i of the new state is row `parents[i]` of `state` followed by `tokens[i]`; both have shape (n_rows,).
         Returns the new state and the children's log-probabilities in nats, shape (n_children,), float64.
         """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unseen:
+    """What can be said of the tokens outside a model's window; arrays have shape (n_rows,), in nats, -inf for none."""
+
+    most_each: FloatArray
+    """Log-probability that no token outside the window exceeds."""
+    most_all: FloatArray
+    """Logarithm of what all tokens outside the window can have together, at most."""
+
+
+class WindowedModel(LanguageModel, Protocol):
+    """A model that answers for its likeliest tokens only: the log-probability of any other child is -infinity."""
+
+    def unseen(self, state: Any) -> Unseen:
+        """Bounds on the tokens outside the window, for each row of a state that `root` or `step` returned."""

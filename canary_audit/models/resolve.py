@@ -5,6 +5,7 @@ Nothing is run, and nothing but data is fetched: weights as safetensors, JSON an
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from canary_audit.rundir import sha256_file
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _FETCHED = ["*.safetensors", "*.json", "*.jinja"]
+_TOKENIZER_FILES = ["tokenizer*.json", "special_tokens_map.json", "config.json"]
 _CONVERTER = "gguf-1"
 """Changes whenever conversion would write another folder for the same file."""
 
@@ -58,6 +60,17 @@ def resolve_model(name: str | Path, revision: str | None = None) -> Path:
     raise ModelError(f"{name}: no such folder, and not a .gguf file or a name on the Hugging Face Hub (owner/model)")
 
 
+def resolve_tokenizer(name: str | Path) -> Path:
+    """The local folder of a tokenizer, named as a model is; of one on the hub no weights are fetched.
+
+    Raises:
+        ModelError: see `resolve_model`.
+    """
+    if not Path(name).exists() and _HUB_NAME.fullmatch(str(name)):
+        return _snapshot(str(name), None, _TOKENIZER_FILES)
+    return resolve_model(name)
+
+
 def resolve_files(name: str | Path, *, adapter: str | Path | None = None, revision: str | None = None) -> ModelFiles:
     """The folders of a model and its adapter; `name` alone may also be an adapter that says what its base is.
 
@@ -88,11 +101,11 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "canary-audit"
 
 
-def _snapshot(name: str, revision: str | None) -> Path:
+def _snapshot(name: str, revision: str | None, patterns: Sequence[str] = _FETCHED) -> Path:
     at = "" if revision is None else f" at revision {revision}"
     try:
         folder = huggingface_hub.snapshot_download(
-            name, revision=revision, allow_patterns=_FETCHED, ignore_patterns=["*/*"]
+            name, revision=revision, allow_patterns=list(patterns), ignore_patterns=["*/*"]
         )
     except (OSError, HfHubHTTPError, HFValidationError) as error:
         raise ModelError(

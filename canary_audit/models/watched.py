@@ -3,7 +3,14 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from canary_audit.models.interface import Children, FloatArray, IntArray, LanguageModel
+from canary_audit.models.interface import Children, FloatArray, IntArray, LanguageModel, Unseen, WindowedModel
+from canary_audit.models.windowed import windowed
+
+
+def watched(model: LanguageModel, on_nodes: Callable[[int], None]) -> LanguageModel:
+    """`model`, watched; a windowed model stays one, and no other becomes one."""
+    window = windowed(model)
+    return WatchedModel(model, on_nodes) if window is None else WatchedWindow(window, on_nodes)
 
 
 class WatchedModel:
@@ -29,3 +36,15 @@ class WatchedModel:
     def _tell(self, n_nodes: int) -> None:
         self._nodes += n_nodes
         self._on_nodes(self._nodes)
+
+
+class WatchedWindow(WatchedModel):
+    """The same of a windowed model."""
+
+    def __init__(self, model: WindowedModel, on_nodes: Callable[[int], None]) -> None:
+        super().__init__(model, on_nodes)
+        self._window = model
+
+    def unseen(self, state: Any) -> Unseen:
+        """See `WindowedModel.unseen`."""
+        return self._window.unseen(state)

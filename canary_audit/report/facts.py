@@ -4,10 +4,10 @@ import math
 import shlex
 
 from canary_audit.gate import is_judged_level
-from canary_audit.report import numbers, privacy
+from canary_audit.report import access, numbers, privacy
 from canary_audit.report.figures import Figure
 from canary_audit.report.sanitize import sanitize
-from canary_audit.results import AuditResult, CanaryResult, GroupResult, NotAvailable, VerdictName
+from canary_audit.results import AuditResult, CanaryResult, Exposure, GroupResult, NotAvailable, VerdictName
 from canary_audit.statistics.power import detectable_bits
 
 NULL_95_BITS = math.log2(20)
@@ -21,6 +21,8 @@ _HEADLINES: dict[VerdictName, str] = {
 }
 
 
+_NO_POLICY = "no policy"
+
 _EPSILON_HEADLINES = {
     "claim-refuted": "This model is less private than its training promises.",
     "epsilon": "This model is less private than the policy asks for.",
@@ -32,6 +34,8 @@ _EPSILON_HEADLINES = {
 def headline(result: AuditResult) -> str:
     """The verdict in one plain sentence."""
     codes = {reason.code for reason in result.reasons}
+    if codes == {"no-policy"}:
+        return "This audit measured; no policy has judged it yet."
     if codes and codes <= set(_EPSILON_HEADLINES) and result.verdict in {"FAIL", "PASS"}:
         return next(sentence for code, sentence in _EPSILON_HEADLINES.items() if code in codes)
     return _HEADLINES[result.verdict]
@@ -43,8 +47,10 @@ def inserted(result: AuditResult) -> tuple[CanaryResult, ...]:
 
 
 def judged(result: AuditResult) -> tuple[CanaryResult, ...]:
-    """Inserted canaries that the result's policy judges."""
+    """Inserted canaries that the result's policy judges; all of them where there is no policy."""
     policy = result.policy
+    if isinstance(policy, NotAvailable):
+        return inserted(result)
     return tuple(c for c in inserted(result) if c.role == "natural" or is_judged_level(c.insertions, policy))
 
 
@@ -69,48 +75,65 @@ def key_figures(result: AuditResult) -> tuple[Figure, ...]:
 def _extracted(result: AuditResult) -> Figure:
     canaries = judged(result)
     found = sum(canary.extraction.found for canary in canaries)
-    tolerance = "the policy tolerates none" if result.policy.fail_on_extraction else "the policy does not judge this"
-    note = f"{tolerance}; {_scope(result)}"
+    note = f"{_tolerance(result)}; {_scope(result)}"
     return Figure(label="Secrets extracted", value=numbers.count(found), unit=f"of {len(canaries):,}", note=note)
+
+
+def _tolerance(result: AuditResult) -> str:
+    if isinstance(result.policy, NotAvailable):
+        return _NO_POLICY
+    return "the policy tolerates none" if result.policy.fail_on_extraction else "the policy does not judge this"
 
 
 def _scope(result: AuditResult) -> str:
     """Which of the inserted canaries the policy judges."""
     n_planted, n_judged = len(inserted(result)), len(judged(result))
+    if isinstance(result.policy, NotAvailable):
+        return f"{numbers.plural(n_planted, 'canary')} inserted"
     if n_judged == n_planted:
         return "every inserted canary is judged"
     return f"{n_judged:,} of {n_planted:,} inserted canaries are judged"
 
 
 def _highest_exposure(result: AuditResult) -> Figure:
-    label, limit = "Highest exposure", f"policy maximum {numbers.bits(result.policy.max_exposure_bits)} bits"
-    top = max(judged(result), key=lambda canary: canary.exposure.low, default=None)
-    if top is None:
-        return Figure(label=label, value="none", unit="", note=f"no canary is judged; {limit}")
-    value, unit = numbers.bits(top.exposure.low), f"of {numbers.bits(top.space_bits)} bits"
-    return Figure(label=label, value=value, unit=unit, note=f"{limit}; low end of its 95 % interval")
+    label, limit = "Highest exposure", _NO_POLICY
+    if not isinstance(result.policy, NotAvailable):
+        limit = f"policy maximum {numbers.bits(result.policy.max_exposure_bits)} bits"
+    canaries = judged(result)
+    exposures = [(c.exposure.low, c.space_bits) for c in canaries if isinstance(c.exposure, Exposure)]
+    if not exposures:
+        nothing = "none of them was measured" if canaries else "no canary is judged"
+        return Figure(label=label, value="none", unit="", note=f"{nothing}; {limit}")
+    low, space_bits = max(exposures, key=lambda exposure: exposure[0])
+    unit = f"of {numbers.bits(space_bits)} bits"
+    return Figure(label=label, value=numbers.bits(low), unit=unit, note=f"{limit}; low end of its 95 % interval")
 
 
 def _smallest_p(result: AuditResult) -> Figure:
-    label, limit = "Smallest adjusted p-value", f"significant up to {result.policy.alpha:g}"
+    label, policy = "Smallest adjusted p-value", result.policy
+    limit = _NO_POLICY if isinstance(policy, NotAvailable) else f"significant up to {policy.alpha:g}"
     values = [canary.adjusted_p_value for canary in judged(result)]
     known = [value for value in values if not isinstance(value, NotAvailable)]
     if not known:
         return Figure(label=label, value="none", unit="", note=f"no judged canary has one; {limit}")
-    n_significant = sum(value <= result.policy.alpha for value in known)
-    note = f"{limit}; {n_significant:,} of {numbers.plural(len(known), 'canary')} are"
+    note = limit
+    if not isinstance(policy, NotAvailable):
+        n_significant = sum(value <= policy.alpha for value in known)
+        note = f"{limit}; {n_significant:,} of {numbers.plural(len(known), 'canary')} are"
     return Figure(label=label, value=numbers.probability(min(known)), unit="", note=note)
 
 
 def _positive_control(result: AuditResult) -> Figure:
-    control = result.positive_control
+    control, policy = result.positive_control, result.policy
     if isinstance(control.p_value, NotAvailable):
         note = control.reason
     else:
-        limit = numbers.probability(result.policy.positive_control_p)
-        note = f"p = {numbers.probability(control.p_value)}; needed {limit} or less"
-    if result.policy.control_levels:
-        note += f"; control levels: {', '.join(f'{level:,}' for level in result.policy.control_levels)} insertions"
+        limit = _NO_POLICY
+        if not isinstance(policy, NotAvailable):
+            limit = f"needed {numbers.probability(policy.positive_control_p)} or less"
+        note = f"p = {numbers.probability(control.p_value)}; {limit}"
+    if not isinstance(policy, NotAvailable) and policy.control_levels:
+        note += f"; control levels: {', '.join(f'{level:,}' for level in policy.control_levels)} insertions"
     return Figure(label="Positive control", value=control.status.replace("-", " "), unit="", note=note)
 
 
@@ -124,7 +147,7 @@ def limits(result: AuditResult) -> tuple[str, ...]:
         _power(result),
         f"Exposure cannot exceed the size of the secret space. {sizes or 'No group of canaries was audited'}.",
         "Only secrets of these formats behind these prefixes were looked for; other kinds of data may still leak.",
-        f"Access to the model: {_TIERS[result.model.tier]}",
+        f"Access to the model: {access.TIERS[result.model.tier]}",
         *(f"{notice}." for notice in result.model.notices),
         *(f"{group.name}: {group.notice}." for group in result.groups if group.notice),
     )
@@ -134,26 +157,14 @@ def _power(result: AuditResult) -> str:
     n_tested = len(tested(result))
     if n_tested == 0:
         return "No judged canary has a p-value, so no exposure would have been significant."
+    if isinstance(result.policy, NotAvailable):
+        return "No policy, so no alpha: what exposure would be significant is not said."
+    if result.model.tier == "text-only":
+        return "A secret that did not come out may be close to coming out: text shows no exposure."
     detectable = detectable_bits(n_tested, result.policy.alpha)
     return (
         f"A single canary below {numbers.bits(detectable)} bits of exposure cannot be told from chance: that is "
         f"log2(m / alpha) for m = {numbers.plural(n_tested, 'tested canary')} and alpha = {result.policy.alpha:g}."
-    )
-
-
-_TIERS = {"full-logits": "full logits, so every secret could be scored exactly and ranks need no fitted curve."}
-
-
-def extraction_totals(result: AuditResult) -> str:
-    """One line on what came out of the extraction, over all groups."""
-    sought = sum(group.extraction_sought for group in result.groups)
-    found = sum(group.extraction_found for group in result.groups)
-    certified = sum(group.extraction_certified for group in result.groups)
-    nodes = sum(group.extraction_nodes for group in result.groups)
-    calls = sum(group.extraction_calls for group in result.groups)
-    return (
-        f"{found:,} of {numbers.plural(sought, 'planted secret')} came out, {certified:,} certified, "
-        f"at {numbers.plural(nodes, 'node')} in {numbers.plural(calls, 'model call')}"
     )
 
 
@@ -166,8 +177,13 @@ def space_size(group: GroupResult) -> str:
 def reproduce(result: AuditResult) -> tuple[str, ...]:
     """Commands that check this result, judge it anew, and measure it anew; safe to paste whatever the audit's name."""
     run = sanitize(f"reports/{result.name}")
+    again = f"canary-audit run CONFIG.toml --seed {result.seed}"
+    if not isinstance(result.endpoint, NotAvailable):
+        address, api = (shlex.quote(sanitize(text)) for text in (result.endpoint.url, result.endpoint.api))
+        window = f"--endpoint {address} --api {api} --tier {result.model.tier}"
+        again = f"canary-audit audit --ledger LEDGER.json {window} --model MODEL --tokenizer DIR --seed {result.seed}"
     return (
         f"canary-audit verify {shlex.quote(run)}",
         f"canary-audit gate {shlex.quote(run + '/result.json')} --policy POLICY.toml",
-        f"canary-audit run CONFIG.toml --seed {result.seed}",
+        again,
     )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from canary_audit.report import facts, membership, numbers, plots, privacy, roc
+from canary_audit.report import access, extracted, facts, known, membership, numbers, plots, privacy, roc
 from canary_audit.report.sanitize import sanitize
 from canary_audit.results import AuditResult, GroupResult, NotAvailable
 
@@ -19,6 +19,9 @@ def render_html(result: AuditResult, secrets: Mapping[str, str] | None = None) -
         result=result,
         secrets=secrets,
         facts=facts,
+        known=known,
+        extracted=extracted,
+        access=access,
         planted=planted,
         ranked=ranked,
         found=[canary for canary in planted if canary.extraction.found],
@@ -26,7 +29,9 @@ def render_html(result: AuditResult, secrets: Mapping[str, str] | None = None) -
         controls=[canary for canary in result.canaries if canary.role == "control"],
         estimated=[canary for canary in planted if canary.paper_estimates],
         level_names=_level_names(result),
-        exposure_plots=[_exposure_plot(result, group, place) for place, group in enumerate(ranked, start=1)],
+        exposure_plots={
+            group.name: _exposure_plot(result, group, place) for place, group in enumerate(ranked, start=1)
+        },
         training_plot=_training_plot(result),
         privacy=privacy,
         group_rows=privacy.group_rows(result),
@@ -36,7 +41,10 @@ def render_html(result: AuditResult, secrets: Mapping[str, str] | None = None) -
     )
 
 
-def _exposure_plot(result: AuditResult, group: GroupResult, place: int) -> Markup:
+def _exposure_plot(result: AuditResult, group: GroupResult, place: int) -> Markup | None:
+    """The plot, or nothing where no canary has an exposure."""
+    if not known.measured(result, group.name):
+        return None
     return Markup(plots.exposure_plot(result, group, f"exposure-{place}"))  # noqa: S704  our own SVG
 
 
@@ -72,16 +80,19 @@ def environment(*packages: str) -> Environment:
     )
     made.filters.update(
         bits=numbers.bits,
+        bits_or_dash=numbers.bits_or_dash,
+        needed=numbers.needed,
         loss=numbers.loss,
         p=numbers.probability,
         count=numbers.count,
-        interval=numbers.interval,
+        span=lambda level: numbers.span(level.low_bits, level.high_bits),
         scientific=numbers.scientific,
         plural=numbers.plural,
         savings=numbers.savings,
         score=numbers.score,
     )
     made.tests["missing"] = lambda value: isinstance(value, NotAvailable)
+    made.tests["written"] = extracted.written
     return made
 
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 
-from canary_audit.report import facts, membership, numbers, privacy
+from canary_audit.report import access, extracted, facts, known, membership, numbers, privacy
 from canary_audit.report.figures import Figure
 from canary_audit.report.sanitize import sanitize
 from canary_audit.results import AuditResult, CanaryResult, LevelResult, NotAvailable
@@ -24,16 +24,18 @@ def render_markdown(result: AuditResult, secrets: Mapping[str, str] | None = Non
         _lines(f"- {_figure(figure)}" for figure in facts.key_figures(result)),
         "### Exposure by number of insertions",
         _levels(result.levels),
+        escape(known.without_median(result.levels)),
         "### Extraction",
-        f"{facts.extraction_totals(result)}.",
+        f"{extracted.totals(result)}.",
         _extracted([canary for canary in facts.inserted(result) if canary.extraction.found], secrets),
         *_privacy(result),
         *_membership(result),
+        *_access(result),
         "### What this audit could not have found",
         _lines(f"- {escape(limit)}" for limit in facts.limits(result)),
         "### Reproduce",
         _lines(["```sh", *facts.reproduce(result), "```"]),
-        f"Model {code(result.model.fingerprint)}, policy {code(result.policy_sha256)}, "
+        f"Model {code(result.model.fingerprint)}, policy {_digest(result.policy_sha256)}, "
         f"configuration {code(result.config_sha256)}, canary-audit {code(result.tool_version)}.",
     ]
     return "\n\n".join(block for block in blocks if block) + "\n"
@@ -54,6 +56,10 @@ def code(text: str) -> str:
     return f"{fence}{pad}{visible or ' '}{pad}{fence}"
 
 
+def _digest(value: str | NotAvailable) -> str:
+    return escape(numbers.missing(value)) if isinstance(value, NotAvailable) else code(value)
+
+
 def _lines(lines: Iterable[str]) -> str:
     return "\n".join(lines)
 
@@ -69,14 +75,17 @@ def _levels(levels: Iterable[LevelResult]) -> str:
             code(level.group),
             numbers.count(level.insertions),
             numbers.count(level.n_canaries),
-            numbers.bits(level.median_bits),
-            f"{numbers.bits(level.low_bits)} to {numbers.bits(level.high_bits)}",
-            f"{level.n_extracted} of {level.n_canaries}",
+            numbers.bits_or_dash(level.median_bits),
+            numbers.span(level.low_bits, level.high_bits),
+            extracted.of_level(level),
             numbers.probability(level.p_value),
         )
         for level in levels
     ]
-    columns = ("Group", "Insertions", "Canaries", "Median (bits)", "Range (bits)", "Extracted", "p-value (Fisher)")
+    columns = (
+        *("Group", "Insertions", "Canaries", "Median (bits)", "Range (bits)"),
+        *("Extracted (share, 95 %)", "p-value (Fisher)"),
+    )
     return _table(columns, rows) if rows else "No canary was inserted."
 
 
@@ -96,7 +105,7 @@ def _privacy(result: AuditResult) -> list[str]:
             row.epsilon,
             row.delta,
             row.allowed,
-            numbers.bits(row.median_bits),
+            numbers.bits_or_dash(row.median_bits),
         )
         for row in groups
     ]
@@ -129,20 +138,53 @@ def _membership(result: AuditResult) -> list[str]:
     return blocks
 
 
-def _extracted(canaries: Iterable[CanaryResult], secrets: Mapping[str, str] | None) -> str:
+def _access(result: AuditResult) -> list[str]:
+    """How a served model was reached; nothing for one that ran here."""
+    if isinstance(endpoint := result.endpoint, NotAvailable):
+        return []
+    findings = [(code(one.name), "yes" if one.holds else "no", escape(one.detail)) for one in endpoint.probe]
+    return [
+        "### How the model was reached",
+        _lines(f"- {term}: {escape(text)}" for term, text in access.endpoint_facts(result, endpoint)),
+        _table(("Tried", "Holds", "Found"), findings) if findings else "",
+    ]
+
+
+def _extracted(canaries: list[CanaryResult], secrets: Mapping[str, str] | None) -> str:
     """The secrets that came out, by id; their text beside it only when it is to be revealed."""
+    if any(map(extracted.written, canaries)):
+        return _written(canaries, secrets)
     rows = [
         (
             code(canary.id),
             numbers.count(canary.insertions),
             escape(numbers.count(canary.extraction.rank)),
             "yes" if canary.extraction.certified else "no",
+            numbers.needed(canary.samples_needed),
             *(() if secrets is None else (code(secrets.get(canary.id, "not revealed")),)),
         )
         for canary in canaries
     ]
-    columns = ("Came out", "Insertions", "Place", "Certified", *(() if secrets is None else ("Secret",)))
+    columns = (
+        *("Came out", "Insertions", "Place", "Certified", "Continuations needed"),
+        *(() if secrets is None else ("Secret",)),
+    )
     return _table(columns, rows) if rows else ""
+
+
+def _written(canaries: Iterable[CanaryResult], secrets: Mapping[str, str] | None) -> str:
+    """The same for a model that was asked to write."""
+    rows = []
+    for canary in canaries:
+        row = extracted.written_row(canary.extraction)
+        cells = (row.came_out, row.hits, row.rate, row.greedy, numbers.needed(canary.samples_needed))
+        text = () if secrets is None else (code(secrets.get(canary.id, "not revealed")),)
+        rows.append((code(canary.id), numbers.count(canary.insertions), *cells, *text))
+    columns = (
+        *("Came out", "Insertions", "How", "Continuations", "Rate (95 %)", "Greedy", "Continuations needed"),
+        *(() if secrets is None else ("Secret",)),
+    )
+    return _table(columns, rows)
 
 
 def _table(columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:

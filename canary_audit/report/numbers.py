@@ -2,10 +2,13 @@
 
 import math
 
-from canary_audit.results import Exposure, Maybe, NotAvailable
+from canary_audit.results import Maybe, NotAvailable
 
 _LONGEST_COUNT_BITS = 50
 """Above 2^50 a count is written as a power of two: sixteen digits tell a reader nothing more."""
+
+DASH = "\u2013"
+"""Stands in a table for what is not known; the reason is told once, in the text beside it."""
 
 
 def missing(value: NotAvailable) -> str:
@@ -64,6 +67,15 @@ def power(value_bits: float) -> str:
     return f"{2**value_bits:,.0f}" if value_bits < _LONGEST_COUNT_BITS else f"2^{value_bits:.1f}"
 
 
+def needed(value: Maybe) -> str:
+    """How often to try: in full below a million, then `3.2e6`, and from 2^50 on a power of two; a dash if unknown."""
+    if isinstance(value, NotAvailable):
+        return DASH
+    if value >= 2**_LONGEST_COUNT_BITS:
+        return power(math.log2(value))
+    return f"{max(1, math.ceil(value)):,}" if value < 1e6 else scientific(value)
+
+
 def scientific(value: float) -> str:
     """Two significant digits with a short exponent, such as `1.2e-7`."""
     if value == 0:
@@ -72,9 +84,16 @@ def scientific(value: float) -> str:
     return f"{mantissa}e{int(exponent)}"
 
 
-def interval(exposure: Exposure) -> str:
-    """The 95 % interval of an exposure in bits."""
-    return f"{bits(exposure.low)} to {bits(exposure.high)}"
+def bits_or_dash(value: Maybe) -> str:
+    """Bits, to a tenth, or a dash."""
+    return DASH if isinstance(value, NotAvailable) else bits(value)
+
+
+def span(low: Maybe, high: Maybe) -> str:
+    """From low to high in bits, or a dash."""
+    if isinstance(low, NotAvailable) or isinstance(high, NotAvailable):
+        return DASH
+    return f"{bits(low)} to {bits(high)}"
 
 
 def plural(n: int, noun: str) -> str:

@@ -1,20 +1,30 @@
 """The plots of the HTML page: exposure against insertions, and exposure beside validation loss over training."""
 
+import statistics
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from canary_audit.report import numbers
 from canary_audit.report.facts import NULL_95_BITS
+from canary_audit.report.known import exposure_bits
 from canary_audit.report.sanitize import sanitize
 from canary_audit.report.svg import ACCENT, BAND, INK, LEAK, PAPER, SOFT, figure, to_svg
-from canary_audit.results import AuditResult, CanaryResult, EpochResult, GroupResult, NotAvailable, TrainingResult
+from canary_audit.results import (
+    AuditResult,
+    CanaryResult,
+    EpochResult,
+    Exposure,
+    GroupResult,
+    NotAvailable,
+    TrainingResult,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
 def exposure_plot(result: AuditResult, group: GroupResult, prefix: str) -> str:
-    """Every canary of a group as a dot with its interval, over the number of insertions.
+    """Every canary of a group as a dot with its interval, over the number of insertions; a bar where there is no dot.
 
     Args:
         result: the audit; its policy gives the line of the largest exposure allowed.
@@ -27,7 +37,8 @@ def exposure_plot(result: AuditResult, group: GroupResult, prefix: str) -> str:
 
     with figure(height_inches=3.9, salt=prefix) as drawing:
         axes = drawing.add_axes((0.085, 0.135, 0.715, 0.83))
-        _bound_lines(axes, result.policy.max_exposure_bits, group.space_bits)
+        most = None if isinstance(result.policy, NotAvailable) else result.policy.max_exposure_bits
+        _bound_lines(axes, most, group.space_bits)
         for position, level in enumerate(levels):
             _draw_level(axes, position, [canary for canary in canaries if canary.insertions == level])
         axes.set_xticks(range(len(levels)), [_level_name(level) for level in levels])
@@ -45,12 +56,12 @@ def exposure_plot(result: AuditResult, group: GroupResult, prefix: str) -> str:
         return to_svg(drawing, label, prefix)
 
 
-def _bound_lines(axes: "Axes", max_exposure_bits: float, space_bits: float) -> None:
+def _bound_lines(axes: "Axes", max_exposure_bits: float | None, space_bits: float) -> None:
     """The null band and the two lines that exposure is held against, named in the right margin."""
     axes.axhspan(0, NULL_95_BITS, color=BAND, linewidth=0, zorder=0)
     axes.axhline(space_bits, color=SOFT, linewidth=0.9, linestyle=(0, (1, 2)))
     names = [(NULL_95_BITS / 2, "95 % of secrets\nnever inserted", SOFT), (space_bits, "whole space,\nlog2|R|", SOFT)]
-    if max_exposure_bits <= space_bits:
+    if max_exposure_bits is not None and max_exposure_bits <= space_bits:
         axes.axhline(max_exposure_bits, color=LEAK, linewidth=1.1, linestyle=(0, (5, 3)))
         names.append((max_exposure_bits, "policy maximum", LEAK))
     heights = spread([height for height, _, _ in names], 0.1 * space_bits)
@@ -74,17 +85,36 @@ def _margin_label(axes: "Axes", height: float, text: str, color: str) -> None:
 
 def _draw_level(axes: "Axes", position: int, canaries: Sequence[CanaryResult]) -> None:
     """One column of dots: filled if the secret was extracted, with the level's median as a short bar."""
-    values = sorted(canary.exposure.bits for canary in canaries)
-    middle = len(values) // 2
-    median = values[middle] if len(values) % 2 else (values[middle - 1] + values[middle]) / 2
-    axes.plot([position - 0.34, position + 0.34], [median, median], color=INK, linewidth=1.8, solid_capstyle="butt")
+    _draw_median(axes, position, canaries)
     step = min(0.13, 0.56 / max(1, len(canaries) - 1))
     places = [position + (index - (len(canaries) - 1) / 2) * step for index in range(len(canaries))]
     for found, color, fill in ((False, ACCENT, PAPER), (True, LEAK, LEAK)):
-        dots = [(x, c.exposure) for x, c in zip(places, canaries, strict=True) if c.extraction.found == found]
+        shown = [
+            (x, canary.exposure)
+            for x, canary in zip(places, canaries, strict=True)
+            if canary.extraction.found == found and isinstance(canary.exposure, Exposure)
+        ]
+        xs = [x for x, _ in shown]
+        axes.vlines(xs, [e.low for _, e in shown], [e.high for _, e in shown], color=color, linewidth=1.1, alpha=0.7)
+        dots = [(x, e.bits) for x, e in shown if not isinstance(e.bits, NotAvailable)]
         xs = [x for x, _ in dots]
-        axes.vlines(xs, [e.low for _, e in dots], [e.high for _, e in dots], color=color, linewidth=1.1, alpha=0.7)
-        axes.plot(xs, [e.bits for _, e in dots], "o", color=color, mfc=fill, markersize=4.6, markeredgewidth=1.2)
+        axes.plot(xs, [bits for _, bits in dots], "o", color=color, mfc=fill, markersize=4.6, markeredgewidth=1.2)
+        _draw_caps(axes, [(x, e) for x, e in shown if isinstance(e.bits, NotAvailable)], step, color)
+
+
+def _draw_median(axes: "Axes", position: int, canaries: Sequence[CanaryResult]) -> None:
+    """Only where every canary has a point value: the median of some would be biased."""
+    values = [bits for c in canaries if not isinstance(bits := exposure_bits(c), NotAvailable)]
+    if len(values) == len(canaries):
+        median = statistics.median(values)
+        axes.plot([position - 0.34, position + 0.34], [median, median], color=INK, linewidth=1.8, solid_capstyle="butt")
+
+
+def _draw_caps(axes: "Axes", bars: Sequence[tuple[float, Exposure]], step: float, color: str) -> None:
+    """Ends of intervals without a point value, so that they are not taken for lines of dots."""
+    for x, exposure in bars:
+        for end in (exposure.low, exposure.high):
+            axes.plot([x - 0.3 * step, x + 0.3 * step], [end, end], color=color, linewidth=1.6, solid_capstyle="butt")
 
 
 def _level_name(insertions: int) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from canary_audit.report import numbers
 from canary_audit.report.figures import Figure
-from canary_audit.results import Accounting, AuditResult, Epsilon, EpsilonBound, LevelResult, NotAvailable
+from canary_audit.results import Accounting, AuditResult, Epsilon, EpsilonBound, LevelResult, Maybe, NotAvailable
 from canary_audit.statistics.group_privacy import CHANCE, GroupPromise, allowed_exposure_bits, group_promise
 from canary_audit.statistics.guesses import Rule
 from canary_audit.statistics.power import typical_bounds
@@ -61,8 +61,8 @@ class GroupRow:
     delta: str
     allowed: str
     """Bits, or that nothing is promised."""
-    median_bits: float
-    high_bits: float
+    median_bits: Maybe
+    high_bits: Maybe
 
 
 def three_numbers(epsilon: Epsilon) -> tuple[Figure, Figure, Figure]:
@@ -72,13 +72,19 @@ def three_numbers(epsilon: Epsilon) -> tuple[Figure, Figure, Figure]:
 
 def key_figure(result: AuditResult) -> Figure | None:
     """The audited epsilon beside promise and policy; none if there is none."""
-    epsilon, limit = result.epsilon, result.policy.max_epsilon
+    epsilon = result.epsilon
     if isinstance(epsilon, NotAvailable) or isinstance(epsilon.lower_bound, NotAvailable):
         return None
     promised = "nothing" if isinstance(epsilon.accounted, NotAvailable) else numbers.epsilon(epsilon.accounted)
-    policy = "policy sets no maximum" if limit is None else f"policy maximum {numbers.epsilon(limit)}"
-    note = f"promised: {promised}; {policy}; {_shown_at_most(epsilon)}"
+    note = f"promised: {promised}; {_policy_maximum(result)}; {_shown_at_most(epsilon)}"
     return Figure(label="Audited epsilon", value=numbers.epsilon(epsilon.lower_bound), unit="or more", note=note)
+
+
+def _policy_maximum(result: AuditResult) -> str:
+    if isinstance(result.policy, NotAvailable):
+        return "no policy"
+    limit = result.policy.max_epsilon
+    return "policy sets no maximum" if limit is None else f"policy maximum {numbers.epsilon(limit)}"
 
 
 def one_line(epsilon: Epsilon) -> str:

@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from canary_audit.report import facts, numbers, privacy
+from canary_audit.report import access, extracted, facts, known, numbers, privacy
 from canary_audit.report.sanitize import sanitize
 from canary_audit.results import AuditResult, LevelResult, NotAvailable, VerdictName
 
@@ -25,8 +25,13 @@ def summary(result: AuditResult) -> RenderableType:
     verdict = Text(result.verdict, style=_STYLES[result.verdict]).append(f"  {facts.headline(result)}", style="bold")
     reasons = [Text(f"  - {sanitize(reason.message)}") for reason in result.reasons]
     levels = [_levels(result.levels)] if result.levels else [Text("No canary was inserted.")]
-    epsilon = [] if isinstance(result.epsilon, NotAvailable) else [Text(sanitize(privacy.one_line(result.epsilon)))]
-    return Group(verdict, *reasons, *levels, Text(f"{facts.extraction_totals(result)}."), *epsilon)
+    lines = (
+        known.without_median(result.levels),
+        f"{extracted.totals(result)}.",
+        "" if isinstance(result.epsilon, NotAvailable) else privacy.one_line(result.epsilon),
+        access.one_line(result),
+    )
+    return Group(verdict, *reasons, *levels, *(Text(sanitize(line)) for line in lines if line))
 
 
 def _levels(levels: tuple[LevelResult, ...]) -> Table:
@@ -39,9 +44,9 @@ def _levels(levels: tuple[LevelResult, ...]) -> Table:
     for level in levels:
         cells = (
             numbers.count(level.insertions),
-            numbers.bits(level.median_bits),
-            f"{numbers.bits(level.low_bits)} to {numbers.bits(level.high_bits)}",
-            f"{level.n_extracted} of {level.n_canaries}",
+            numbers.bits_or_dash(level.median_bits),
+            numbers.span(level.low_bits, level.high_bits),
+            extracted.of_level(level),
             numbers.probability(level.p_value),
         )
         group = (Text(sanitize(level.group)),) if several_groups else ()

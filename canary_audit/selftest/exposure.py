@@ -88,7 +88,7 @@ def null_p_values() -> Iterable[Check]:
     """P-values of random secrets, counted and sampled: uniform, or at least never too small."""
     model = _tree(6)
     numbers = np.random.default_rng(7).choice(_N_SECRETS, 1_000, replace=False).tolist()
-    ranks = [estimate.rank for estimate in _measured(model, numbers, _COUNT_ALL, seed=8)]
+    ranks = [estimate.high for estimate in _measured(model, numbers, _COUNT_ALL, seed=8)]
     uniform = uniform_ks_p_value([exact_rank_p_value(rank, _N_SECRETS) for rank in ranks])
     yield Check(
         name="p-values of secrets never seen are uniform (Kolmogorov-Smirnov)",
@@ -206,4 +206,4 @@ def _measured(model: TableModel, numbers: list[int], settings: RankSettings, *, 
 
 
 def _adjusted_p_values(estimates: Iterable[RankEstimate]) -> FloatArray:
-    return holm([exact_rank_p_value(estimate.rank, _N_SECRETS) for estimate in estimates])
+    return holm([exact_rank_p_value(estimate.high, _N_SECRETS) for estimate in estimates])

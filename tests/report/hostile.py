@@ -67,6 +67,16 @@ def unavailable_result(first: int = 0) -> AuditResult:
     return parse_result(_poison(result.model_dump(mode="json"), payloads(first)), "hostile")
 
 
+def served_results(first: int = 0) -> tuple[AuditResult, ...]:
+    """Served models of hostile people, and one that no policy has judged."""
+    missing = NotAvailable(not_available="why")
+    made = (
+        result_factory.make_served_result("top-k", policy=missing, policy_sha256=missing),
+        result_factory.make_served_result("text-only"),
+    )
+    return tuple(parse_result(_poison(one.model_dump(mode="json"), payloads(first)), "hostile") for one in made)
+
+
 def payloads(first: int) -> "itertools.cycle[str]":
     return itertools.cycle(PAYLOADS[first % len(PAYLOADS) :] + PAYLOADS[: first % len(PAYLOADS)])
 

@@ -3,7 +3,7 @@
 import result_factory
 from result_factory import make_canary, make_exposure, make_group, make_result
 
-from canary_audit.results import AuditResult, EpochResult, NotAvailable, PaperEstimate
+from canary_audit.results import AuditResult, EpochResult, NotAvailable, PaperEstimate, Reason
 
 _MISSING = NotAvailable(not_available="the reason it is missing")
 
@@ -86,6 +86,26 @@ def promise_without_coins() -> AuditResult:
     return make_result(epsilon=result_factory.make_private_epsilon(0, 0))
 
 
+def not_judged() -> AuditResult:
+    """An audit that only measured."""
+    nothing = NotAvailable(not_available="the audit only measured")
+    reason = Reason(code="no-policy", message="Judge it with `canary-audit gate RESULT --policy FILE`.")
+    fields = {"policy": nothing, "policy_sha256": nothing, "verdict": "INCONCLUSIVE", "reasons": (reason,)}
+    return result_factory.make_served_result("top-k", epsilon=result_factory.make_epsilon(), **fields)
+
+
+def served_groups() -> AuditResult:
+    """Two groups behind one window: of the second no canary was measured, and the probe found nothing."""
+    word = tuple(
+        make_canary(f"word-{n}", group="word", insertions=n, exposure=_MISSING, nll_bits=_MISSING, space_bits=13.29)
+        for n in (0, 1)
+    )
+    canaries = (*result_factory.served_canaries("top-k"), *word)
+    groups = (make_group(canaries[:-2]), make_group(word, name="word", space_size="10000", space_bits=13.29))
+    endpoint = result_factory.make_endpoint(probe=())
+    return result_factory.make_served_result("top-k", canaries=canaries, groups=groups, endpoint=endpoint)
+
+
 SHAPES = {
     "leaking": make_result,
     "clean": result_factory.make_clean_result,
@@ -100,5 +120,11 @@ SHAPES = {
     "huge-space": huge_space,
     "private": private,
     "promise-without-coins": promise_without_coins,
+    "chosen-tokens": lambda: result_factory.make_served_result("chosen-tokens"),
+    "prompt-logprobs": lambda: result_factory.make_served_result("prompt-logprobs"),
+    "top-k": lambda: result_factory.make_served_result("top-k"),
+    "text-only": lambda: result_factory.make_served_result("text-only"),
+    "served-groups": served_groups,
+    "not-judged": not_judged,
 }
 """Name -> maker."""

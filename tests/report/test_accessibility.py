@@ -87,6 +87,8 @@ def ask_browser(page, folder, *scripts, scheme="light"):
         ("paper-estimates", "INCONCLUSIVE"),
         ("nothing", "ERROR"),
         ("private", "FAIL"),
+        ("top-k", "FAIL"),
+        ("text-only", "INCONCLUSIVE"),
     ],
 )
 def test_axe_finds_nothing(shape, verdict, scheme, tmp_path):
@@ -94,7 +96,7 @@ def test_axe_finds_nothing(shape, verdict, scheme, tmp_path):
     assert ask_browser(page, tmp_path, AXE.read_text(encoding="utf-8"), AXE_PROBE, scheme=scheme) == []
 
 
-@pytest.mark.parametrize("shape", ["several-groups", "no-training", "private"])
+@pytest.mark.parametrize("shape", ["several-groups", "no-training", "private", "top-k", "text-only"])
 def test_only_tables_and_plots_scroll_sideways_on_a_phone(shape, tmp_path):
     page = render(SHAPES[shape](), "html").replace("<details>", "<details open>")
     frame = f'<iframe style="border: 0; width: 360px; height: 700px" srcdoc="{html.escape(page)}"></iframe>'

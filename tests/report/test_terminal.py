@@ -3,7 +3,7 @@ import re
 from typing import get_args
 
 import pytest
-from hostile import PAYLOADS, assert_inert, hostile_result, unavailable_result
+from hostile import PAYLOADS, assert_inert, hostile_result, served_results, unavailable_result
 from rich.console import Console
 from shapes import SHAPES
 
@@ -37,7 +37,7 @@ def test_every_shape_of_audit_prints(shape):
 @pytest.mark.parametrize("width", [20, 33, 100])
 @pytest.mark.parametrize("first", range(0, len(PAYLOADS), 4))
 def test_hostile_text_is_neither_obeyed_nor_interpreted(first, width):
-    for result in (hostile_result(first), unavailable_result(first)):
+    for result in (hostile_result(first), unavailable_result(first), *served_results(first)):
         assert_inert(printed(result, width))
         assert_inert(OWN_COLOURS.sub("", printed(result, width, colour=True)))
 

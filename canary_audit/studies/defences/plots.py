@@ -66,7 +66,8 @@ def _trajectories(axes: "Axes", study: DefencesStudy) -> None:
 
 
 def _bits(run: StudyRun, level: int) -> float:
-    return next(one.median_bits for one in run.levels if one.insertions == level)
+    medians = [one.median_bits for one in run.levels if one.insertions == level]
+    return next(bits for bits in medians if not isinstance(bits, NotAvailable))
 
 
 def _margin_names(axes: "Axes", named: list[tuple[str, tuple[float, float]]], gap: float) -> None:

@@ -67,7 +67,7 @@ def _levels(runs: Sequence[StudyRun]) -> Iterator[LevelSummary]:
         for level in run.levels:
             found.setdefault((level.group, level.insertions), []).append(level)
     for (group, insertions), levels in sorted(found.items(), key=lambda entry: entry[0][1]):
-        medians = [level.median_bits for level in levels]
+        medians = [bits for level in levels if not isinstance(bits := level.median_bits, NotAvailable)]
         yield LevelSummary(
             group=group,
             insertions=insertions,

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from canary_audit.errors import DataError
+from canary_audit.report.known import exposure_bits
+from canary_audit.results import NotAvailable
 from canary_audit.studies.experiment import Setting
 from canary_audit.studies.language.correctness import correct_tokens
 from canary_audit.studies.language.courses import Course, course_of
@@ -125,8 +127,9 @@ def _row(text: str, place: int, canary: str, counts: Counter[str], accessibility
 
 def _exposures(run: LanguageRun) -> list[float]:
     """Of every canary of the ledger in its order; coins have none."""
-    bits = {canary.id: canary.exposure.bits for canary in run.measured.canaries} if run.measured else {}
-    return [bits.get(canary.id, 0.0) for canary in run.planted.ledger.canaries]
+    measured = {canary.id: exposure_bits(canary) for canary in run.measured.canaries} if run.measured else {}
+    bits = [measured.get(canary.id, 0.0) for canary in run.planted.ledger.canaries]
+    return [0.0 if isinstance(value, NotAvailable) else value for value in bits]
 
 
 def _by_level(run: LanguageRun, values: list[float]) -> dict[int, tuple[float, ...]]:
