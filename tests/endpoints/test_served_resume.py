@@ -140,7 +140,14 @@ def require_nothing_twice(requests, clean, n_strikes):
     assert (requests - clean).total() <= CONCURRENCY * n_strikes
 
 
-@pytest.mark.parametrize("name", ["SIGKILL", "SIGINT", "SIGTERM"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "SIGKILL",
+        pytest.param("SIGINT", marks=pytest.mark.nightly),
+        pytest.param("SIGTERM", marks=pytest.mark.nightly),
+    ],
+)
 def test_a_struck_audit_goes_on_where_it_stopped(setting, undisturbed, tmp_path, name):
     clean, clean_requests = undisturbed()
     audit_through(setting, tmp_path / "run", name, STRIKES)
@@ -181,7 +188,14 @@ def test_a_spent_budget_goes_on_with_a_larger_one(setting, undisturbed, tmp_path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["SIGKILL", "SIGINT", "SIGTERM"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "SIGKILL",
+        pytest.param("SIGINT", marks=pytest.mark.nightly),
+        pytest.param("SIGTERM", marks=pytest.mark.nightly),
+    ],
+)
 def test_an_audit_that_is_struck_twenty_times_ends_all_the_same(setting, undisturbed, tmp_path, name):
     clean, clean_requests = undisturbed()
     audit_through(setting, tmp_path / "run", name, [7] * 20)

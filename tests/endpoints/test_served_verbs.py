@@ -96,10 +96,9 @@ def knowing(model, ledger_path):
         if one.insertions
     ]
 
-    n_before = len(model.text_start)
-
     def rows(tokens):
         log_probs = model.all_log_probs(tokens).copy()
+        n_before = int(tokens[0] == model.end)  # the audit puts the separator of documents before a text
         for place in range(n_before, len(tokens)):
             read = list(tokens[n_before : place + 1])
             for text in planted:
