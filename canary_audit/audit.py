@@ -81,10 +81,10 @@ def measure_canaries(
     for place, (group, share) in enumerate(zip(ledger.groups, _shares(ledger), strict=True)):
         rng = np.random.default_rng(derive_seed(seed, "audit", place))
         audits.append(audit_group(model, ledger, group, secrets, settings=settings, rng=rng, share=share))
-    canaries = _adjust([canary for audited in audits for canary in audited.canaries])
+    canaries = adjust_p_values([canary for audited in audits for canary in audited.canaries])
     return Measurements(
         groups=tuple(audited.result for audited in audits),
-        levels=_levels(canaries),
+        levels=levels_of(canaries),
         canaries=tuple(canaries),
         null=check_null(canaries),
         coins=tuple(coin for audited in audits for coin in audited.coins),
@@ -151,16 +151,17 @@ def check_null(canaries: Sequence[CanaryResult]) -> NullCheck:
     )
 
 
-def _adjust(canaries: list[CanaryResult]) -> list[CanaryResult]:
+def adjust_p_values(canaries: Sequence[CanaryResult]) -> list[CanaryResult]:
     """Holm's correction over all inserted canaries of the audit."""
+    corrected = list(canaries)
     inserted = [place for place, canary in enumerate(canaries) if canary.role == "level"]
     p_values = [_number(canaries[place].p_value) for place in inserted]
     for place, adjusted in zip(inserted, holm(p_values), strict=True):
-        canaries[place] = canaries[place].model_copy(update={"adjusted_p_value": float(adjusted)})
-    return canaries
+        corrected[place] = canaries[place].model_copy(update={"adjusted_p_value": float(adjusted)})
+    return corrected
 
 
-def _levels(canaries: Sequence[CanaryResult]) -> tuple[LevelResult, ...]:
+def levels_of(canaries: Sequence[CanaryResult]) -> tuple[LevelResult, ...]:
     """Canaries of one group and number of insertions, together."""
     levels: dict[tuple[str, int], list[CanaryResult]] = {}
     for canary in canaries:
@@ -194,6 +195,8 @@ def _level_bits(members: list[CanaryResult]) -> tuple[Maybe, Maybe, Maybe]:
     if len(known) == len(points):
         return statistics.median(known), min(known), max(known)
     exposures = [canary.exposure for canary in members if not isinstance(canary.exposure, NotAvailable)]
+    if not exposures and isinstance(points[0], NotAvailable):
+        return points[0], points[0], points[0]
     missing = len(points) - len(known)
     if len(exposures) < len(members):
         why = NotAvailable(not_available=f"{missing} of {len(members)} canaries have no exposure")

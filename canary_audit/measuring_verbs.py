@@ -121,7 +121,7 @@ def audit(
         _refuse(window, "--api, --tier, --tokenizer, --api-key, --max-calls and --max-tokens are for --endpoint")
     else:
         _refuse(weights, "a served model takes no --adapter, --revision or --data")
-        api = named_api(api)
+        named_api(api)
     from canary_audit.canaries import load_ledger
     from canary_audit.gate import load_policy
     from canary_audit.report import render

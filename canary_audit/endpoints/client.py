@@ -5,7 +5,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
@@ -72,21 +72,41 @@ class Client:
         """Requests whose answers this process has used, and their tokens: they are paid for."""
         self._unsaved: list[JournalRow] = []
         self._portal: BlockingPortal | None = None
-        self._exits = ExitStack()
+        self._ended = threading.Event()
 
     def __enter__(self) -> Self:
-        portal: AbstractContextManager[BlockingPortal] = start_blocking_portal("asyncio")
-        self._portal = self._exits.enter_context(portal)
-        self._exits.callback(self._portal.call, self._connection.aclose)
+        started: Future[BlockingPortal] = Future()
+        self._loop = threading.Thread(target=self._keep_loop, args=(started,), daemon=True)
+        self._loop.start()
+        try:
+            self._portal = started.result()
+        except BaseException:
+            self._ended.set()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._portal = None
-        self._exits.__exit__(kind, error, trace)  # after an error, what is under way is dropped
+        self._ended.set()
+        self._loop.join(_FAREWELL_S)
         if self._own_journal:
             self._journal.close()
+
+    def _keep_loop(self, started: "Future[BlockingPortal]") -> None:
+        """Hold the event loop open, in a thread that no interrupt reaches: anyio waits without end for a loop whose
+        start or end was interrupted."""
+        try:
+            with start_blocking_portal("asyncio") as portal:
+                started.set_result(portal)
+                self._ended.wait()
+                portal.call(self._connection.aclose)
+                portal.call(portal.stop, True)  # what is still under way is dropped
+        except BaseException as error:
+            if started.done():
+                raise
+            started.set_exception(error)
 
     @property
     def calls(self) -> int:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from canary_audit.errors import ModelError
 
 _WEIGHTS = "model.safetensors"
 _WEIGHTS_INDEX = "model.safetensors.index.json"
+SETTINGS = ("config.json", "tokenizer_config.json")
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
@@ -52,17 +54,16 @@ def check_folder(path: Path) -> None:
         raise ModelError(
             f"{path}: holds both a model and an adapter; move the adapter into a folder of its own, and name both"
         )
-    check_settings(path)
+    check_settings(path, SETTINGS)
 
 
-def check_settings(path: Path) -> None:
-    """Refuse the configurations of a model or a tokenizer that ask for code, kernels, other weight files or
-    quantization.
+def check_settings(path: Path, names: Iterable[str]) -> None:
+    """Refuse the settings of a model or a tokenizer that ask for code, kernels, other weight files or quantization.
 
     Raises:
-        ModelError: one of them does.
+        ModelError: one of the named files does, or is not there.
     """
-    for name in ("config.json", "tokenizer_config.json"):
+    for name in names:
         config = read_object(path / name)
         for key, reason in _REFUSED_KEYS.items():
             if config.get(key) is not None:

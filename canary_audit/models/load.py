@@ -23,7 +23,7 @@ from canary_audit.errors import ModelError, RunError
 from canary_audit.models.adapter import check_adapter, merge_adapter
 from canary_audit.models.back_end import BackEnd, language_model
 from canary_audit.models.devices import require_device
-from canary_audit.models.folder import check_folder, check_settings, stored_sizes
+from canary_audit.models.folder import SETTINGS, check_folder, check_settings, stored_sizes
 from canary_audit.models.foreign import first_line, quiet_transformers, reading_foreign_files
 from canary_audit.models.tokenizer import document_start
 from canary_audit.models.weights import require_complete, require_finite
@@ -112,7 +112,7 @@ def load_tokenizer_alone(path: Path) -> PreTrainedTokenizerFast:
     """
     if not path.is_dir():
         raise ModelError(f"{path}: no such folder; a tokenizer is a folder with tokenizer.json")
-    check_settings(path)
+    check_settings(path, [name for name in SETTINGS if (path / name).exists()])
     return _load_tokenizer(path)
 
 

@@ -4,10 +4,10 @@ Text shows what comes out and nothing of what lies behind. So there are no expos
 and one that did not may be the next. Texts are held against the secrets in memory, and kept nowhere.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from canary_audit.audit import Measurements, OnProgress
+from canary_audit.audit import Measurements, OnProgress, adjust_p_values, levels_of
 from canary_audit.canaries import Canary, Group, Ledger
 from canary_audit.errors import BudgetSpentError
 from canary_audit.results import (
@@ -15,21 +15,17 @@ from canary_audit.results import (
     CoinCanary,
     Extraction,
     GroupResult,
-    LevelResult,
     NotAvailable,
     NullCheck,
     SampledExtraction,
 )
 from canary_audit.rundir import derive_seed
-from canary_audit.statistics.intervals import clopper_pearson
-from canary_audit.statistics.pvalues import fisher_combined, holm
 from canary_audit.statistics.sampled_extraction import sampled_extraction, samples_for_even_odds
 from canary_audit.text_audit.written import Match, WrittenTexts
 
 COIN_SCORE = "verbatim texts, then fewest edits"
 """The membership score of coin-flipped canaries."""
 
-_CONFIDENCE = 0.95
 _TEXTS_A_REQUEST = 20
 _LEAD_TOKENS = 16
 """Room for what a model may write before a secret, such as a space or the opening words of a chat."""
@@ -77,12 +73,12 @@ def measure_writing(
     groups = [_Group(group, ledger, n_samples=n_samples) for group in ledger.groups]
     _ask(writer, groups, seed, on_progress)
     audits = [_Audit(group, ledger, secrets) for group in groups]
-    canaries = _adjusted([canary for audit in audits for canary in audit.canaries])
+    canaries = adjust_p_values([canary for audit in audits for canary in audit.canaries])
     n_controls = sum(canary.role == "control" for canary in canaries)
     return Measurements(
         groups=tuple(audit.result for audit in audits),
-        levels=tuple(_levels(canaries)),
-        canaries=canaries,
+        levels=levels_of(canaries),
+        canaries=tuple(canaries),
         null=NullCheck(n_controls=n_controls, mean_bits=_ONLY_WRITES, uniform_p=_ONLY_WRITES),
         coins=tuple(coin for audit in audits for coin in audit.coins),
     )
@@ -226,46 +222,3 @@ def _notice(asked: _Group) -> str | None:
     if (n_samples := len(asked.samples)) < asked.n_samples:
         return f"The budget ended after {n_samples} of {asked.n_samples} continuations at temperature 1"
     return None
-
-
-def _adjusted(canaries: Sequence[CanaryResult]) -> tuple[CanaryResult, ...]:
-    """Holm's correction over all inserted canaries of the audit."""
-    inserted = {canary.id: _p_value(canary) for canary in canaries if canary.role == "level"}
-    adjusted = dict(zip(inserted, map(float, holm(list(inserted.values()))), strict=True))
-    return tuple(
-        canary.model_copy(update={"adjusted_p_value": adjusted.get(canary.id, canary.adjusted_p_value)})
-        for canary in canaries
-    )
-
-
-def _levels(canaries: Sequence[CanaryResult]) -> Iterator[LevelResult]:
-    """Canaries of one group and number of insertions, together.
-
-    Their p-values may be combined: given the texts, never-inserted secrets are still drawn one apart from the other.
-    """
-    levels: dict[tuple[str, int], list[CanaryResult]] = {}
-    for canary in canaries:
-        if canary.role == "level":
-            levels.setdefault((canary.group, canary.insertions), []).append(canary)
-    for (group, insertions), members in sorted(levels.items()):
-        n_extracted = sum(canary.extraction.found for canary in members)
-        low, high = clopper_pearson(n_extracted, len(members), _CONFIDENCE)
-        yield LevelResult(
-            group=group,
-            insertions=insertions,
-            n_canaries=len(members),
-            n_extracted=n_extracted,
-            extracted_low=low,
-            extracted_high=high,
-            median_bits=_ONLY_WRITES,
-            low_bits=_ONLY_WRITES,
-            high_bits=_ONLY_WRITES,
-            p_value=fisher_combined([_p_value(canary) for canary in members]),
-        )
-
-
-def _p_value(canary: CanaryResult) -> float:
-    """A p-value that every canary has here."""
-    if isinstance(canary.p_value, NotAvailable):
-        raise TypeError(canary.p_value.not_available)
-    return canary.p_value

@@ -301,3 +301,25 @@ def test_an_interrupt_ends_it_at_once_and_loses_nothing(order, tmp_path):
         with Journal(path, KEY) as kept:
             assert kept.count == 25
         stall.free.set()
+
+
+def test_an_interrupt_at_any_moment_of_opening_and_closing_ends_the_program():
+    program = "\n".join(
+        [
+            "import signal, sys, threading, os, time",
+            "from canary_audit.config import EndpointConfig",
+            "from canary_audit.endpoints.address import parse_address",
+            "from canary_audit.endpoints.budget import Budget",
+            "from canary_audit.endpoints.client import Client",
+            "signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))",
+            "after = float(sys.argv[1])",
+            "strike = lambda: (time.sleep(after), os.kill(os.getpid(), signal.SIGTERM))",
+            "threading.Thread(target=strike, daemon=True).start()",
+            "while True:",
+            "    with Client(parse_address('http://127.0.0.1:9'), None, EndpointConfig(), None, Budget(None, None)):",
+            "        pass",
+        ]
+    )
+    for after in (0.001, 0.01, 0.05, 0.1, 0.2, 0.3):
+        ended = subprocess.run([sys.executable, "-c", program, str(after)], timeout=30, capture_output=True)
+        assert ended.returncode == 143, ended.stderr

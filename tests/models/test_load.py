@@ -13,7 +13,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast, T
 
 from canary_audit.config import ModelConfig
 from canary_audit.errors import ModelError
-from canary_audit.models.load import load_model, save_model
+from canary_audit.models.load import load_model, load_tokenizer_alone, save_model
 from canary_audit.models.networks import build_network
 from canary_audit.models.tokenizer import document_end, document_start, train_tokenizer
 
@@ -283,3 +283,14 @@ def test_a_name_is_not_looked_up_anywhere(tmp_path, monkeypatch):
 def test_the_interface_does_not_load_torch():
     program = "import sys, canary_audit.models.interface\nassert not {'torch', 'transformers'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_a_tokenizer_alone_needs_no_weights_and_no_model(tmp_path):
+    tokenizer = train_tokenizer(["the pin is 12"], 300, 64)
+    tokenizer.save_pretrained(tmp_path)
+    assert not (tmp_path / "config.json").exists()
+    loaded = load_tokenizer_alone(tmp_path)
+    assert loaded.encode("the pin is 12") == tokenizer.encode("the pin is 12")
+    (tmp_path / "config.json").write_text('{"auto_map": {"AutoTokenizer": "evil.py"}}')
+    with pytest.raises(ModelError, match="never run"):
+        load_tokenizer_alone(tmp_path)
