@@ -63,13 +63,13 @@ def run(
     quiet: QuietOption = False,
 ) -> None:
     """Plan, plant, train, measure and judge. Resumes what was interrupted."""
-    from canary_audit.pipeline import run_audit
-
     settings = load_settings(config, override, seed)
     follow_if_started_beside(settings)
-    folder = run_folder(settings, out)
+    folder, policy, own_key = run_folder(settings, out), policy_of(settings), given_key(key)
+    from canary_audit.pipeline import run_audit  # takes seconds: mistakes are told before
+
     with progress_bars(quiet) as progress:
-        result = run_audit(settings, policy_of(settings), folder, key=given_key(key), progress=progress)
+        result = run_audit(settings, policy, folder, key=own_key, progress=progress)
     _print_result(result, folder / "report.html")
 
 

@@ -1,6 +1,7 @@
 """What an endpoint can be shown to give, tier by tier, before anyone decides how to audit it."""
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, get_args
 
 from canary_audit.config import EndpointConfig
@@ -41,7 +42,8 @@ def probe_endpoint(
     Args:
         api: None to find out.
         model: None for the first that the endpoint names.
-        tokenizer: None for that of the model's own name, if it is at hand.
+        tokenizer: None for that of the model's own name, if it is at hand. A name that only the server gave is looked
+            for in this machine's folders, and never on the hub.
 
     Raises:
         ConfigError: the address, the API or the key cannot be used.
@@ -58,7 +60,7 @@ def probe_endpoint(
         spoken = _api(api) if api else own or _common_api(client, name, config)
         yield "api", spoken if api else f"{spoken} (by what it answers)"
         yield "model", name
-        vocabulary, lead, found = _tokenizer_of(name) if tokenizer is None else _load(tokenizer)
+        vocabulary, lead, found = _load(tokenizer) if tokenizer else _tokenizer_of(name, named=model is not None)
         yield "tokenizer", found
         for request in dialect_for(spoken, model=name, vocabulary=vocabulary, config=config).identity():
             yield "identity", f"{request.path}: {_get(client, request) or 'not answered'}"
@@ -158,9 +160,11 @@ def _load(name: str) -> tuple[Vocabulary, tuple[int, ...], str]:
     return vocabulary_of(tokenizer), () if start is None else (start,), name
 
 
-def _tokenizer_of(name: str) -> tuple[Vocabulary | None, tuple[int, ...], str]:
-    """That of a served model's own name, if it is at hand."""
+def _tokenizer_of(name: str, *, named: bool) -> tuple[Vocabulary | None, tuple[int, ...], str]:
+    """That of a served model's own name, if it is at hand. A name the user did not give sends nobody to the hub."""
     try:
-        return _load(name)
+        if named or Path(name).is_dir():
+            return _load(name)
     except (ModelError, OSError):  # a server may use names that no file could have
-        return None, (), "none at hand, so only text is tried: give it with --tokenizer"
+        pass
+    return None, (), "none at hand, so only text is tried: give it with --tokenizer"

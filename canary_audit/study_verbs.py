@@ -57,13 +57,13 @@ def study_defences(
     quiet: QuietOption = False,
 ) -> None:
     """Compare defences at equal validation loss: exposure, extraction, epsilon. Resumes what was interrupted."""
+    settings = load_settings(config, override, seed)
+    folder = run_folder(settings, out)
     from canary_audit.errors import RunError
     from canary_audit.report.sanitize import sanitize_json
     from canary_audit.studies.defences import study_defences as compare
     from canary_audit.studies.defences.report import summary_table
 
-    settings = load_settings(config, override, seed)
-    folder = run_folder(settings, out)
     with progress_bars(quiet) as progress:
         found = compare(settings, folder, jobs=_jobs(jobs), progress=progress, key=given_key(key))
     if as_json:
@@ -92,15 +92,16 @@ def _add_paper(name: str, about: str) -> None:
         offline: OfflineOption = False,
         quiet: QuietOption = False,
     ) -> None:
+        settings = load_settings(config, override, seed)
+        if data is not None:
+            settings = settings.model_copy(update={"study": settings.study.model_copy(update={"data": data})})
+        folder = run_folder(settings, out)
+        # The rest takes seconds to import, and mistakes in a configuration are told before.
         from canary_audit.report.sanitize import sanitize_json
         from canary_audit.studies.conduct import conduct
         from canary_audit.studies.page import answers, summary_table
         from canary_audit.studies.papers import PAPERS
 
-        settings = load_settings(config, override, seed)
-        if data is not None:
-            settings = settings.model_copy(update={"study": settings.study.model_copy(update={"data": data})})
-        folder = run_folder(settings, out)
         with progress_bars(quiet) as progress:
             found = conduct(
                 PAPERS[name],

@@ -24,6 +24,10 @@ import transformers
 import canary_audit.existing_model
 import canary_audit.pipeline
 import canary_audit.report.terminal
+import canary_audit.served_model
+import canary_audit.served_probe
+import canary_audit.studies.page
+import canary_audit.studies.papers
 from canary_audit import cli
 
 PRELOADED = (
@@ -33,6 +37,10 @@ PRELOADED = (
     transformers,
     canary_audit.existing_model,
     canary_audit.report.terminal,
+    canary_audit.served_model,
+    canary_audit.served_probe,
+    canary_audit.studies.page,
+    canary_audit.studies.papers,
 )
 PIPE_BYTES = 1 << 20
 CHANGES = {"os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.chmod", "os.truncate"}

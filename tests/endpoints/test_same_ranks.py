@@ -18,6 +18,10 @@ LEAST_HELD = 182
 """Of 200 intervals at 95 %: fewer come once in a hundred."""
 
 
+def slow(*shape):
+    return pytest.param(*shape, marks=pytest.mark.slow)
+
+
 @functools.cache
 def true_ranks():
     """Counted here, in process."""
@@ -28,7 +32,7 @@ def true_ranks():
     return [estimate.rank for estimate in report.estimates]
 
 
-@pytest.mark.parametrize("shape", ["vllm", "sglang", "llamacpp"])
+@pytest.mark.parametrize("shape", ["vllm", slow("sglang"), "llamacpp"])
 def test_chosen_tokens_give_the_very_ranks_that_are_counted_in_process(shape):
     with served(numbers_table(), shape) as (client, offers, _):
         model = model_of(client, offers["chosen-tokens"][0])
@@ -38,7 +42,7 @@ def test_chosen_tokens_give_the_very_ranks_that_are_counted_in_process(shape):
     assert (extracted.secrets[0].secret, extracted.secrets[0].certified) == (b"4071", True)
 
 
-@pytest.mark.parametrize("shape", ["vllm", "sglang", "llamacpp", "openai"])
+@pytest.mark.parametrize("shape", [slow("vllm"), slow("sglang"), "llamacpp", "openai"])
 def test_intervals_from_prompt_log_probs_hold_the_rank(shape):
     config = EndpointConfig(concurrency=4)
     with served(numbers_table(), shape, max_calls=700, config=config) as (client, offers, _):
@@ -58,7 +62,9 @@ def test_intervals_from_prompt_log_probs_hold_the_rank(shape):
     assert sum(held) >= LEAST_HELD
 
 
-@pytest.mark.parametrize(("shape", "top_k"), [("vllm", 8), ("sglang", 7), ("llamacpp", 6), ("openai", 5), ("chat", 9)])
+@pytest.mark.parametrize(
+    ("shape", "top_k"), [slow("vllm", 8), slow("sglang", 7), slow("llamacpp", 6), ("openai", 5), ("chat", 9)]
+)
 def test_intervals_from_the_top_k_hold_the_rank(shape, top_k):
     config = EndpointConfig(concurrency=4, top_k=top_k)
     with served(numbers_table(), shape, config=config) as (client, offers, _):

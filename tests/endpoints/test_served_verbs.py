@@ -20,6 +20,7 @@ from canary_audit.config import ModelConfig
 from canary_audit.models.load import save_model
 from canary_audit.models.networks import build_network
 from canary_audit.models.tokenizer import train_tokenizer
+from canary_audit.served_probe import probe_endpoint
 
 NAME = "simulated-1"
 POLICY = CONFIGS / "policy.toml"
@@ -335,3 +336,25 @@ def test_answers_are_kept_in_no_place_that_a_link_leads_to(world, tmp_path):
         assert server.n_requests == 0
     assert not list((tmp_path / "open").iterdir())
     assert stat.S_IMODE((tmp_path / "linked" / "secrets").stat().st_mode) == 0o700
+
+
+def test_a_name_that_only_the_server_gave_is_not_looked_for_on_the_hub(world, monkeypatch):
+    asked = []
+
+    def absent(name, **_):
+        asked.append(name)
+        raise OSError
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", absent)
+    with serving(world.honest, calling_itself("owner/model"), monkeypatch) as server:
+        unnamed = dict(probe_endpoint(server.url))
+        assert not asked
+        named = dict(probe_endpoint(server.url, api="vllm", model="owner/model"))
+    assert asked == ["owner/model"]
+    assert "--tokenizer" in unnamed["tokenizer"]
+    assert "--tokenizer" in named["tokenizer"]
+
+
+def test_a_folder_of_the_name_that_a_server_gives_has_its_tokenizer(world, monkeypatch):
+    with serving(world.honest, calling_itself(world.tokenizer), monkeypatch) as server:
+        assert dict(probe_endpoint(server.url))["tokenizer"] == world.tokenizer

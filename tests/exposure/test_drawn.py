@@ -26,13 +26,13 @@ def world():
 
 def test_intervals_hold_the_rank_and_p_values_are_never_too_small(world):
     _, costs, numbers, ranks = world
-    held, p_values = [], []
+    held, p_values, space = [], [], digit_walk(N_DIGITS).space
     for seed in range(20):
         drawn = np.random.default_rng(seed).choice(costs, 300, replace=False)
         for number, rank in zip(numbers, ranks, strict=True):
             found = from_drawn(10**N_DIGITS, float(costs[number]), 0.0, drawn)
             held.append(found.low <= rank <= found.high)
-            p_values.append(p_value_of(found, digit_walk(N_DIGITS).space, 1))
+            p_values.append(p_value_of(found, space, 1))
             assert found.rank is not None or not are_enough(float(costs[number]), 0.0, drawn)
     assert np.mean(held) >= 0.98
     for level in (0.01, 0.05, 0.2):
