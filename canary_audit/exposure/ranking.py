@@ -32,8 +32,11 @@ _LEAST_LANE_SIZE = 8
 """Below, lanes through long secrets end before they have seen any."""
 _SCORED_ALONE = 8
 _LEAST_DRAWN, _MOST_DRAWN = 50, 400
-_PART = 4
-"""The pilot takes at most one part in this many of what is left."""
+_PILOT_PART, _DRAWN_PART = 3, 4
+"""The pilot, and a sample that other estimates follow, take at most one part in this many of what is left."""
+_LEAST_PAID_PART = 0.5
+"""Lanes share prefixes, and some are paid for already: of the nodes that lanes may keep, the pilot shows which part
+costs something. It is not trusted to be smaller than this."""
 _COUNTED_PART = 0.6
 """A count that was predicted right takes at most this part of what is left: counts are worth more than estimates."""
 
@@ -72,6 +75,7 @@ class Ranking(ABC):
         self._paths = walk.paths(secrets)
         self._sample: FloatArray | None = None
         self._nodes = self._calls = 0
+        self._paid_part = 1.0
         scores = self._own_scores()
         self._costs, self._censored = scores.costs_nats, scores.censored
         self._noise = max(noise_floor_nats, self._measured_noise())
@@ -129,7 +133,7 @@ class Ranking(ABC):
             alone: nothing comes after it, so it may take all that is left.
         """
         left = self._left()
-        n_drawn = min(_MOST_DRAWN, left if alone else left // _PART)
+        n_drawn = min(_MOST_DRAWN, left if alone else left // _DRAWN_PART)
         affordable = left >= len(canaries) * self._settings.nodes_per_canary
         if self._whole_costs is None or affordable or n_drawn < _LEAST_DRAWN:
             return {}
@@ -179,15 +183,20 @@ class Ranking(ABC):
     def _to_count(self) -> int:
         """Prefixes that counting may take: what is left but for the sample of the space that may follow."""
         left = self._left()
-        return left if self._whole_costs is None else left - min(_MOST_DRAWN, left // _PART)
+        return left if self._whole_costs is None else left - min(_MOST_DRAWN, left // _DRAWN_PART)
 
     def _pilot(self) -> SearchResult | None:
         """A small sample of the trees of a few canaries, from the cheapest to the dearest; None if too dear."""
         order = np.argsort(self._costs, kind="stable")
         self._piloted = order[np.linspace(0, len(order) - 1, min(len(order), _PILOT_LANES)).round().astype(int)]
         most_nodes = len(self._piloted) * self._n_levels(range(len(self._paths)))  # for each node that a lane may keep
-        size = min(_PILOT_SIZE, self._left() // (_PART * most_nodes))
-        return None if size < _LEAST_LANE_SIZE else self._search(self._piloted.tolist(), KeepSample(size, self._rng))
+        left = self._left()
+        size = min(_PILOT_SIZE, left // (_PILOT_PART * most_nodes))
+        if size < _LEAST_LANE_SIZE:
+            return None
+        result = self._search(self._piloted.tolist(), KeepSample(size, self._rng))
+        self._paid_part = max(_LEAST_PAID_PART, (left - self._left()) / (size * most_nodes))
+        return result
 
     def _predicted_countable(self, pilot: SearchResult | None) -> list[int]:
         """Canaries whose tree of cheaper prefixes is predicted to be small enough, cheapest first.
@@ -218,8 +227,8 @@ class Ranking(ABC):
         """
         n_replicates = self._settings.replicates
         while canaries:
-            least = _LEAST_LANE_SIZE * n_replicates * self._n_levels(canaries)
-            n_now = min(len(canaries), self._left() // least)
+            least = self._paid_part * _LEAST_LANE_SIZE * n_replicates * self._n_levels(canaries)
+            n_now = min(len(canaries), int(self._left() / least))
             if not n_now:
                 return
             if n_now < len(canaries):
