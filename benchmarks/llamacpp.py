@@ -97,6 +97,7 @@ def _row(name: str, result: dict[str, Any], seconds: float | None) -> dict[str, 
         "extracted": " of ".join(
             str(sum(level[count] for level in levels.values())) for count in ("n_extracted", "n_canaries")
         ),
+        "certified": str(sum(canary["extraction"]["certified"] for canary in result["canaries"])),
         "requests": f"{result['calls']:,}",
         "seconds": "" if seconds is None else f"{seconds:.0f}",
     }

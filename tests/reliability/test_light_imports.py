@@ -39,6 +39,11 @@ def modules_of(*arguments: str) -> tuple[int, set[str]]:
         (("report", "{run}/result.json", "--format", "json"), {0}),
         (("plan", "{configs}/smoke.toml"), {0}),
         (("verify", "{run}"), {0}),
+        (("run", "gone.toml"), {2}),
+        (("train", "gone.toml"), {2}),
+        (("study", "noise", "gone.toml"), {2}),
+        (("study", "defences", "gone.toml"), {2}),
+        (("audit", "--ledger", "gone.json", "--model", "m", "--endpoint", "http://h", "--api", "vllm"), {2}),
     ],
     ids=lambda value: "-".join(word for word in value if isinstance(word, str) and "/" not in word),
 )
