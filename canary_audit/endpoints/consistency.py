@@ -171,16 +171,14 @@ def require_true_frequencies(
     ]
     counts = Counter(text for texts in asker.ask(requests) for text in texts)
     claimed = _claimed(place.window, vocabulary)
-    p_value = _frequencies_p_value(counts, claimed)
-    if p_value < _DISAGREES_P:
+    if _frequencies_p_value(counts, claimed) < _DISAGREES_P:
         raise ContradictionError(
             "the endpoint does not write tokens as often as it says they are likely: its log-probabilities, or its "
             "texts, are scaled by a temperature or cut by top-p, top-k or penalties; serve the model without such "
             "defaults"
         )
-    notes.add(
-        "true frequencies", f"{counts.total()} tokens drawn at temperature 1, as often as claimed (p = {p_value:.2g})"
-    )
+    # The p-value is left out: a resumed audit must find the same, and not every server draws by a seed.
+    notes.add("true frequencies", f"{counts.total()} tokens drawn at temperature 1, as often as claimed")
 
 
 def _text_places(vocabulary: Vocabulary, control: Control) -> Iterator[tuple[int, str]]:

@@ -89,7 +89,8 @@ class OpenAiDialect:
 
     def _ask(self, prompt: list[int], extra: Mapping[str, Any], read: Callable[[Field], T]) -> Request[T]:
         """A request whose log-probabilities are read."""
-        body = {"model": self._model, "prompt": prompt, "temperature": 1, "top_p": 1, **extra}
+        # The seed: a token is drawn, and named beside the likeliest; the same question should get the same answer.
+        body = {"model": self._model, "prompt": prompt, "temperature": 1, "top_p": 1, "seed": 0, **extra}
         return Request(
             path=_PATH,
             body=body,

@@ -57,11 +57,12 @@ def policy_table():
 
 
 @pytest.fixture(scope="module")
-def setting(files):
+def setting(files, request):
     world, policy = files
-    with simulated_server(world.model, "vllm") as server:
+    api = getattr(request, "param", "vllm")
+    with simulated_server(world.model, api) as server:
         arguments = (
-            *("audit", "--ledger", world.ledger, "--model", "simulated-1", "--endpoint", server.url, "--api", "vllm"),
+            *("audit", "--ledger", world.ledger, "--model", "simulated-1", "--endpoint", server.url, "--api", api),
             *("--tokenizer", world.tokenizer, "--validation", world.validation, "--policy", policy, "--quiet"),
             *("--set", f"endpoint.concurrency={CONCURRENCY}", "--set", "endpoint.held_out_rows=4"),
         )
@@ -153,6 +154,12 @@ def test_a_struck_audit_goes_on_where_it_stopped(setting, undisturbed, tmp_path,
     audit_through(setting, tmp_path / "run", name, STRIKES)
     assert (tmp_path / "run" / "result.json").read_bytes() == clean
     require_nothing_twice(setting.bodies(), clean_requests, len(STRIKES))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("setting", ["sglang", "llamacpp", "openai", "chat"], indirect=True)
+def test_so_it_does_through_every_api(setting, undisturbed, tmp_path):
+    test_a_struck_audit_goes_on_where_it_stopped(setting, undisturbed, tmp_path, "SIGKILL")
 
 
 def test_a_finished_audit_asks_nothing_again(setting, undisturbed, tmp_path):
